@@ -1,0 +1,83 @@
+#include "stage.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *name = "hew";
+
+enum { MAX_HINTS = 16 };
+static struct {
+    int error;
+    const char *text;
+} hints[MAX_HINTS];
+static int hint_count;
+
+void say_as(const char *as) { name = as; }
+
+void hint(int error, const char *text) {
+    if (hint_count < MAX_HINTS) {
+        hints[hint_count].error = error;
+        hints[hint_count++].text = text;
+    }
+}
+
+void hints_forget(void) { hint_count = 0; }
+
+static const char *hint_for(int error) {
+    for (int i = 0; i < hint_count; i++)
+        if (hints[i].error == error || hints[i].error == 0) return hints[i].text;
+    return NULL;
+}
+
+/* One write per line, so that lines of a pipe's commands do not mix. Control
+ * characters (a hostile file name) are shown, not sent to the terminal. */
+static void line(int error, const char *format, va_list arguments) {
+    char raw[4096], text[3 * sizeof raw];
+    int n = snprintf(raw, sizeof raw, "%s: ", name);
+    size_t length = n < 0 ? 0 : (size_t)n;
+    length += (size_t)vsnprintf(raw + length, sizeof raw - length, format, arguments);
+    if (length < sizeof raw && error) length += (size_t)snprintf(raw + length, sizeof raw - length, ": %s", strerror(error));
+    const char *advice = hint_for(error);
+    if (length < sizeof raw && advice) length += (size_t)snprintf(raw + length, sizeof raw - length, ": %s", advice);
+    if (length > sizeof raw - 1) length = sizeof raw - 1;
+    size_t out = 0;
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)raw[i];
+        if (c < 0x20 || c == 0x7f) out += (size_t)sprintf(text + out, "?");
+        else text[out++] = (char)c;
+    }
+    text[out++] = '\n';
+    ssize_t ignored = write(STDERR_FILENO, text, out);
+    (void)ignored;
+}
+
+void say(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int count = hint_count;
+    hint_count = 0;
+    line(0, format, arguments);
+    hint_count = count;
+    va_end(arguments);
+}
+
+void fail(int error, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    line(error, format, arguments);
+    va_end(arguments);
+    journal_undo();
+    _exit(EXIT_HEW);
+}
+
+void fail_with(int status, int error, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    line(error, format, arguments);
+    va_end(arguments);
+    journal_undo();
+    _exit(status);
+}

@@ -1,0 +1,88 @@
+/*
+ * The stage: what no JavaScript can do, and no policy.
+ *
+ * It is a small interpreter. TypeScript decides what is to be done and writes it
+ * down as steps; the stage does one after the other and stops at the first
+ * that fails, undoing what the earlier ones created.
+ *
+ * A step is its name and then its words, each a string. Words come from the
+ * environment the stage was executed with ("0=mkdir", "1=0755", "2=/etc", ...):
+ * /proc/PID/cmdline can be read by everyone, /proc/PID/environ by the owner
+ * alone, and steps may hold secrets. `words-from FD` goes on with words from a
+ * descriptor, each ended by a NUL: a plan has no size limit there.
+ */
+#ifndef STAGE_H
+#define STAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Exit statuses, as docker and env have them. */
+enum { EXIT_HEW = 125, EXIT_CANNOT_EXECUTE = 126, EXIT_NOT_FOUND = 127 };
+
+/* ---- words.c: where words come from ---- */
+
+void words_from_environment(char **envp);
+void words_from_descriptor(int fd);
+/* The next word. Valid until the process ends when it came from the
+ * environment; until the next call of word() when it came from a descriptor. */
+char *word(void);
+/* The next word, copied: for steps that need two words at once. */
+char *word_kept(void);
+bool words_left(void);
+/* The next word as a number; base 8 for modes. */
+unsigned long long word_number(int base);
+/* Exactly `size` raw bytes of the descriptor that words come from. */
+void raw_bytes(void *to, size_t size);
+
+/* ---- say.c: one line on stderr ---- */
+
+/* "hew mkroot: " before every message. */
+void say_as(const char *name);
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A sentence for the user if the next step fails with this errno (0: any). */
+void hint(int error, const char *text);
+void hints_forget(void);
+/* Message, ": strerror(error)" unless error is 0, ": hint" if there is one; undoes the journal; exits. */
+_Noreturn void fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void fail_with(int status, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- journal.c: what was created, so that it can be taken back ---- */
+
+/* The entry `name` below the directory `parent` (an O_PATH descriptor that the journal duplicates). */
+void journal_created(int parent, const char *name);
+/* Everything so far is meant to stay. */
+void journal_keep(void);
+/* Remove, last first, what was created since. Never follows a link, never crosses a mount. */
+void journal_undo(void);
+
+/* ---- beneath.c: paths inside a root that may be hostile ---- */
+
+/* The root in force: an O_PATH descriptor, set by the step `root`. */
+extern int root_fd;
+extern const char *root_path;
+/* openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS below root_fd; -1 and errno on failure. */
+int open_beneath(const char *path, int flags, mode_t mode);
+/* The parent directory of `path` as an O_PATH descriptor; *name is its last component. */
+int parent_beneath(const char *path, const char **name);
+
+/* ---- steps.c: the table and the loop ---- */
+
+struct step {
+    const char *name;
+    void (*run)(void);
+};
+/* Each room lists its own; ended by a null name. */
+extern const struct step file_steps[];      /* files.c */
+extern const struct step archive_steps[];   /* archive.c */
+extern const struct step namespace_steps[]; /* namespaces.c */
+extern const struct step mount_steps[];     /* mounts.c */
+extern const struct step process_steps[];   /* process.c */
+
+void run_steps(void);
+int stage_main(int argc, char **argv, char **envp);
+
+#endif

@@ -1,0 +1,51 @@
+#include "stage.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void step_as(void) { say_as(word_kept()); }
+
+static void step_hint(void) {
+    int error = (int)word_number(10);
+    hint(error, word_kept());
+}
+
+static void step_words_from(void) { words_from_descriptor((int)word_number(10)); }
+
+static void step_say(void) { say("%s", word()); }
+
+static const struct step common_steps[] = {
+    {"as", step_as},                 /* NAME: how messages begin */
+    {"hint", step_hint},             /* ERRNO TEXT: what to do if the next step fails so (0: any way) */
+    {"say", step_say},               /* TEXT: a line on stderr */
+    {"words-from", step_words_from}, /* FD: the rest of the words come from there */
+    {NULL, NULL},
+};
+
+static const struct step *const rooms[] = {common_steps, file_steps, archive_steps, namespace_steps, mount_steps, process_steps};
+
+static const struct step *find(const char *name) {
+    for (size_t room = 0; room < sizeof rooms / sizeof *rooms; room++)
+        for (const struct step *step = rooms[room]; step->name; step++)
+            if (!strcmp(step->name, name)) return step;
+    return NULL;
+}
+
+void run_steps(void) {
+    while (words_left()) {
+        const char *name = word();
+        const struct step *step = find(name);
+        if (!step) fail(0, "no step is called '%s'", name);
+        step->run();
+        if (step->run != step_hint) hints_forget();
+    }
+}
+
+int stage_main(int argc, char **argv, char **envp) {
+    (void)argc;
+    (void)argv;
+    words_from_environment(envp);
+    run_steps();
+    return 0;
+}
