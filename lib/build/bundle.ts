@@ -1,0 +1,32 @@
+/**
+ * scripts/hew.ts and all that it imports, as one CommonJS file: `tsx lib/build/bundle.ts OUT`.
+ *
+ * Modules that are imported lazily stay lazy in it: each is a function that runs when it is first imported.
+ */
+import {readFileSync, writeFileSync} from 'node:fs'
+import {build} from 'esbuild'
+
+const [outfile = 'dist/build/hew.js'] = process.argv.slice(2)
+const {version} = JSON.parse(readFileSync('package.json', 'utf8')) as {version: string}
+
+build({
+  metafile: true,
+  entryPoints: ['scripts/hew.ts'],
+  outfile,
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node24',
+  // Names are kept, for stack traces; the rest is parsed faster the shorter it is.
+  minifyWhitespace: true,
+  minifySyntax: true,
+  legalComments: 'none', // hew --licenses has them all
+  define: {
+    HEW_BINARY: 'true',
+    HEW_VERSION: JSON.stringify(version),
+    // A bundle has no files of its own beside it.
+    'import.meta.url': '"file:///proc/self/exe"',
+  },
+  logLevel: 'warning',
+  logOverride: {'empty-import-meta': 'silent'}, // command() asks for it
+}).then(({metafile}) => writeFileSync(`${outfile}.meta.json`, JSON.stringify(metafile)))
