@@ -1,0 +1,101 @@
+import minimist from 'minimist'
+import {UsageError} from '../errors.ts'
+import {nearest} from '../nearest.ts'
+
+/** One option of a command. From this table come the parser, the help, the completion and the man page. */
+export interface Option {
+  /** The one-letter form, without its dash. */
+  short?: string
+  /** What the value is called in the help, e.g. `DIR`; an option without it is a switch. */
+  value?: string
+  /** May be given more than once. */
+  many?: true
+  /** One line for the help. */
+  help: string
+  /** The values there are, for checking and completion. */
+  choices?: readonly string[]
+}
+
+export type Options = Record<string, Option>
+
+/** What a table's options come out as. */
+export type Values<O extends Options> = {
+  [K in keyof O]: O[K] extends {many: true}
+    ? string[]
+    : O[K] extends {value: string}
+      ? string | undefined
+      : boolean
+}
+
+export interface Parsed<O extends Options> {
+  options: Values<O>
+  operands: string[]
+}
+
+/**
+ * Parses a command line against its table.
+ * @param stopEarly options end at the first operand, as with env(1) and chroot(1)
+ * @throws UsageError an unknown option, a missing or unwanted value, an option given twice
+ */
+export function parse<O extends Options>(table: O, words: string[], stopEarly = false): Parsed<O> {
+  const names = Object.keys(table)
+  const valued = names.filter(name => table[name]!.value !== undefined)
+  const parsed = minimist(words, {
+    string: ['_', ...valued],
+    boolean: names.filter(name => !valued.includes(name)),
+    alias: Object.fromEntries(
+      names.flatMap(name => (table[name]!.short ? [[name, table[name]!.short!]] : [])),
+    ),
+    stopEarly,
+    '--': true,
+    unknown: word => {
+      if (!word.startsWith('-') || word === '-') return true
+      throw unknownOption(word, names)
+    },
+  })
+  const operands = stopEarly ? tail(words, parsed._.length) : [...parsed._, ...(parsed['--'] ?? [])]
+  const given = words.slice(0, words.length - operands.length)
+  const options: Record<string, string | string[] | boolean | undefined> = {}
+  for (const name of names) options[name] = read(name, table[name]!, parsed[name], given)
+  return {options: options as Values<O>, operands}
+}
+
+/** The words from the first operand on: minimist takes away a `--` that belongs to the command behind it. */
+function tail(words: string[], before: number): string[] {
+  const dashes = words.indexOf('--')
+  if (dashes < 0) return words.slice(words.length - before)
+  return before > 0 ? words.slice(dashes - before) : words.slice(dashes + 1)
+}
+
+function unknownOption(word: string, names: string[]): UsageError {
+  const name = word.replace(/=.*/s, '')
+  const meant = nearest(name.replace(/^-+/, ''), names)
+  return new UsageError(`unknown option ${name}${meant ? `: did you mean --${meant}?` : ''}`)
+}
+
+function read(
+  name: string,
+  option: Option,
+  value: unknown,
+  words: string[],
+): string | string[] | boolean | undefined {
+  if (option.value === undefined) {
+    // minimist has a meaning for `--switch=text` and `--no-switch`; hew has none.
+    const odd = words.find(word => word.startsWith(`--${name}=`) || word === `--no-${name}`)
+    if (odd !== undefined) throw new UsageError(`${odd}: --${name} is a switch and takes no value`)
+    return value === true
+  }
+  const values = (value === undefined ? [] : Array.isArray(value) ? value : [value]).map(String)
+  if (values.includes('')) throw new UsageError(`--${name} needs a value: --${name} ${option.value}`)
+  for (const value of values)
+    if (option.choices && !option.choices.includes(value))
+      throw new UsageError(`--${name} ${value}: it is one of ${option.choices.join(', ')}`)
+  if (option.many) return values
+  if (values.length > 1) throw new UsageError(`--${name} is given ${values.length} times`)
+  return values[0]
+}
+
+/** The items of a comma list, e.g. `--with bash,ls`. */
+export function list(value: string | undefined): string[] {
+  return value === undefined ? [] : value.split(',').filter(item => item !== '')
+}

@@ -1,0 +1,52 @@
+import * as fs from 'node:fs'
+import type {Configuration} from '../oci.ts'
+import {visible} from '../shell.ts'
+
+/** The majors of Linux' terminals: consoles, /dev/tty, serial lines, ptys (Documentation/admin-guide/devices.txt). */
+const TERMINALS = [4, 5, 204, 229, ...Array.from({length: 8}, (_, i) => 136 + i)]
+
+/** isatty(3) for a few microseconds: node:tty takes 2 ms to load. */
+export function isTerminal(fd: number): boolean {
+  try {
+    const file = fs.fstatSync(fd)
+    return file.isCharacterDevice() && TERMINALS.includes(major(file.rdev))
+  } catch {
+    return false
+  }
+}
+
+/** makedev(3)'s encoding. */
+function major(rdev: number): number {
+  return (rdev >>> 8) & 0xfff
+}
+
+/** Who reads stdout. */
+export interface Reader {
+  json: boolean
+  quiet: boolean
+}
+
+/** What a command prints about a document: a summary for a person, the document for the next command. */
+export function describe(
+  configuration: Configuration,
+  summary: [term: string, text: string][],
+  {json, quiet}: Reader,
+): string {
+  if (quiet) return `${configuration.root?.path}\n`
+  if (json || !isTerminal(1)) return `${JSON.stringify(configuration)}\n`
+  const width = Math.max(...summary.map(([term]) => term.length))
+  return summary.map(([term, text]) => `${term.padEnd(width)}  ${visible(text)}\n`).join('')
+}
+
+/** Writes all of a text, whatever a pipe takes at once. */
+export function write(fd: number, text: string): void {
+  let rest = Buffer.from(text)
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(fs.writeSync(fd, rest))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
+    }
+  }
+}

@@ -1,0 +1,65 @@
+import * as fs from 'node:fs'
+import * as path from 'node:path'
+import {configurationFor} from '../defaults.ts'
+import {readDocument} from '../document.ts'
+import {HewError, reason, UsageError} from '../errors.ts'
+import {type Configuration, type Finding, validate} from '../oci.ts'
+import {Sysroot} from '../sysroot.ts'
+import {isTerminal} from './output.ts'
+
+/** The document that a command works on, and where it came from. */
+export interface Source {
+  configuration: Configuration
+  /** The root's absolute path, through no link. */
+  root: string
+  /** The document came through the pipe; else the root was named. */
+  piped: boolean
+  /** Fields of the document that hew does not honour. */
+  passedOver: Finding[]
+}
+
+/**
+ * The document in the pipe, or, for a root that is named, the default one.
+ * @param named the operand or option that names a root: then nothing is read
+ * @throws HewError no document, one that hew must refuse, or no such root
+ */
+export function source(named: string | undefined): Source {
+  if (named !== undefined) {
+    const root = rootDirectory(named)
+    const caller = {uid: process.getuid!(), gid: process.getgid!()}
+    return {configuration: configurationFor(root, caller), root, piped: false, passedOver: []}
+  }
+  if (isTerminal(0))
+    throw new UsageError("no root: name it with -r ROOT, or pipe one in, as in 'hew mkroot | ...'")
+  const {configuration, passedOver, refused} = validate(readDocument(0))
+  if (refused.length > 0)
+    throw new HewError(refused.map(({field, why}) => `refused: ${field}: ${why}`).join('\n'))
+  if (!configuration.root)
+    throw new HewError('the document has no root: it comes from mkroot, or from runc spec')
+  return {configuration, root: rootDirectory(configuration.root.path), piped: true, passedOver}
+}
+
+/** The marker that an interrupted mkroot leaves behind (lib/stage: `claim`). */
+const UNFINISHED = '.hew-unfinished'
+
+/**
+ * The absolute path of a root, through no link.
+ * @throws HewError it is not there, no directory, or not finished
+ */
+export function rootDirectory(named: string): string {
+  const given = path.resolve(named)
+  let real: string
+  try {
+    real = fs.realpathSync.native(given)
+    if (!fs.statSync(real).isDirectory()) throw new HewError(`the root ${given} is a file and no directory`)
+    fs.accessSync(real, fs.constants.X_OK)
+  } catch (error) {
+    if (error instanceof HewError) throw error
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
+      throw new HewError(`there is no root ${given}: make it with 'hew mkroot ${given}'`)
+    throw new HewError(`the root ${given} cannot be entered: ${reason(error)}`)
+  }
+  if (new Sysroot(real).lstat(`/${UNFINISHED}`).kind !== 'missing')
+    throw new HewError(`the root ${given} is unfinished, mkroot was cut off: run 'hew mkroot ${given}' again`)
+  return real
+}

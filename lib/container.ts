@@ -1,0 +1,337 @@
+import {mask} from './capabilities.ts'
+import {HewError} from './errors.ts'
+import type {Machine} from './machine.ts'
+import {
+  ANNOTATION,
+  type Configuration,
+  type Finding,
+  type IdMapping,
+  type Mount,
+  type NamespaceType,
+} from './oci.ts'
+import type {Plan, Step} from './step.ts'
+import type {CloneKind, IdRange} from './steps/container.ts'
+import {isMapped} from './users.ts'
+
+/** Steps that are taken under a condition. */
+function when(condition: unknown, ...steps: Plan): Plan {
+  return condition ? steps : []
+}
+
+/** A step for each item. */
+function each<T>(items: readonly T[] | undefined, step: (item: T) => Step): Plan {
+  return (items ?? []).map(step)
+}
+
+/** Names of namespaces(7) for those of the runtime specification. */
+const KINDS: Record<NamespaceType, CloneKind | 'cgroup'> = {
+  mount: 'mnt',
+  network: 'net',
+  uts: 'uts',
+  ipc: 'ipc',
+  pid: 'pid',
+  user: 'user',
+  time: 'time',
+  cgroup: 'cgroup',
+}
+
+/** Nodes that every /dev has (config-linux.md, default devices); `tty` is the process' own terminal. */
+const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty']
+
+const DEVICE_LINKS: [path: string, target: string][] = [
+  ['/dev/fd', '/proc/self/fd'],
+  ['/dev/stdin', '/proc/self/fd/0'],
+  ['/dev/stdout', '/proc/self/fd/1'],
+  ['/dev/stderr', '/proc/self/fd/2'],
+  ['/dev/ptmx', 'pts/ptmx'],
+]
+
+/** How a container is run, beyond its document. */
+export interface Run {
+  /** The root, absolute, through no link. */
+  root: string
+  /** The command and its arguments. */
+  command: string[]
+  /** RLIMIT_NOFILE of the caller, "soft:hard". */
+  fileLimit?: string | undefined
+  /** The umask of the caller, for documents that state none. */
+  umask: number
+  /** A reaping init as PID 1. */
+  init: boolean
+  dieWithParent: boolean
+  /** stdin was used up by the pipe: a terminal takes its place. */
+  takeTerminal: boolean
+}
+
+export interface Planned {
+  plan: Plan
+  /** Fields of the document that this machine does not let hew honour. */
+  passedOver: Finding[]
+}
+
+/**
+ * From a document to the steps that make it a running container.
+ * @throws HewError what the document asks for cannot be had here, and leaving it out would weaken it
+ */
+export function containerPlan(document: Configuration, run: Run, machine: Machine): Planned {
+  const namespaces = document.linux?.namespaces ?? []
+  const fresh = new Set(namespaces.filter(({path}) => !path).map(({type}) => type))
+  const passedOver: Finding[] = []
+  refuseUnmakeable(fresh, machine)
+
+  const mounts = (document.mounts ?? []).flatMap((mount, i) => {
+    const made = mountHere(mount, fresh, machine)
+    if (typeof made !== 'string') return mountSteps(made, machine)
+    passedOver.push({field: `mounts[${i}] (${mount.destination})`, why: made})
+    return []
+  })
+  const devices = deviceRules(document, fresh)
+  if (devices) passedOver.push(devices)
+
+  const plan: Plan = [
+    ...when(run.dieWithParent, {do: 'die-with-parent'}),
+    ...removal(document, run.root),
+    {do: 'terminal', take: run.takeTerminal},
+    ...namespaces.flatMap(({type, path}) => when(path, {do: 'join', kind: KINDS[type], path: path ?? ''})),
+    clone(document, fresh, machine),
+    ...ownNames(document, fresh),
+    ...(fresh.has('mount')
+      ? ownRoot(document, run, mounts, machine)
+      : ([{do: 'chroot', path: run.root}] satisfies Plan)),
+    ...commandSteps(document, run),
+  ]
+  return {plan, passedOver}
+}
+
+/**
+ * Exactly what the lesson types: `unshare --mount --uts --ipc --net --pid --fork --user --map-root-user chroot ROOT bash`.
+ * Every capability in the new user namespace, nothing mounted, the caller's environment.
+ */
+export function byHandPlan(run: Run, machine: Machine, environment: string[]): Plan {
+  return [
+    ...when(run.dieWithParent, {do: 'die-with-parent'}),
+    {do: 'terminal', take: run.takeTerminal},
+    {
+      do: 'clone',
+      kinds: ['mnt', 'uts', 'ipc', 'net', 'pid', 'user'],
+      mapping: 'direct',
+      uids: [{inside: 0, outside: machine.uid, size: 1}],
+      gids: [{inside: 0, outside: machine.gid, size: 1}],
+      setgroups: false,
+      hints: userNamespaceHints(machine),
+    },
+    {do: 'propagation', kind: 'rprivate'},
+    {do: 'chroot', path: run.root},
+    ...fileLimit(run),
+    {do: 'env', variables: environment},
+    ...when(run.init, {do: 'init'}),
+    {do: 'exec', command: run.command},
+  ]
+}
+
+/** The document's root with its mounts, and nothing of the old one. */
+function ownRoot(document: Configuration, {root}: Run, mounts: Plan, machine: Machine): Plan {
+  return [
+    {do: 'propagation', kind: propagation(document)},
+    {do: 'container-root', path: root, hints: userNamespaceHints(machine)},
+    ...mounts,
+    ...extraDevices(document),
+    ...each(document.linux?.maskedPaths, path => ({do: 'mask', path})),
+    ...each(document.linux?.readonlyPaths, path => ({do: 'read-only', path})),
+    ...when(document.root?.readonly, {do: 'read-only-root'}),
+    {do: 'pivot'},
+  ]
+}
+
+function refuseUnmakeable(fresh: Set<NamespaceType>, machine: Machine): void {
+  for (const type of fresh)
+    if (!machine.namespaces.includes(KINDS[type]))
+      throw new HewError(`this kernel has no ${type} namespaces, and the document asks for one`)
+  if (machine.uid !== 0 && !fresh.has('user'))
+    throw new HewError(
+      'without a user namespace only root can make a container: run it as root, or leave --share user out',
+    )
+}
+
+function removal(document: Configuration, root: string): Plan {
+  if (document.annotations?.[ANNOTATION.remove] !== 'true') return []
+  const [dev, ino] = (document.annotations[ANNOTATION.root] ?? '').split(':')
+  if (!dev || !ino || !/^\d+$/.test(dev + ino))
+    throw new HewError(
+      `the document says that ${root} goes at the end, and not that mkroot made it: ${ANNOTATION.root} is missing`,
+    )
+  return [{do: 'on-exit-remove', path: root, dev: BigInt(dev), ino: BigInt(ino)}]
+}
+
+function clone(document: Configuration, fresh: Set<NamespaceType>, machine: Machine): Step {
+  const kinds = [...fresh].map(type => KINDS[type]).filter(kind => kind !== 'cgroup')
+  const hints = userNamespaceHints(machine)
+  if (!fresh.has('user'))
+    return {do: 'clone', kinds, mapping: 'none', uids: [], gids: [], setgroups: true, hints}
+  const uids = ranges(document.linux?.uidMappings, 'uidMappings')
+  const gids = ranges(document.linux?.gidMappings, 'gidMappings')
+  // user_namespaces(7): without CAP_SETUID outside, only the own id can be mapped, and setgroups has to be denied.
+  const single = [uids, gids].every(
+    (map, i) => map.length === 1 && map[0]!.size === 1 && map[0]!.outside === [machine.uid, machine.gid][i],
+  )
+  if (machine.uid !== 0 && !single && !machine.newuidmap)
+    throw new HewError(
+      'mapping more ids than your own takes newuidmap and newgidmap: install them (Debian: apt-get install uidmap)',
+    )
+  return {
+    do: 'clone',
+    kinds,
+    mapping: machine.uid === 0 || single ? 'direct' : 'newuidmap',
+    uids,
+    gids,
+    setgroups: machine.uid === 0 || !single,
+    hints,
+  }
+}
+
+function ranges(mappings: IdMapping[] | undefined, field: string): IdRange[] {
+  if (!mappings?.length)
+    throw new HewError(`the document asks for a user namespace and has no linux.${field}`)
+  return mappings.map(({containerID, hostID, size}) => ({inside: containerID, outside: hostID, size}))
+}
+
+/** What can be done where the kernel lets nobody make a user namespace. */
+function userNamespaceHints(machine: Machine): Record<string, string> {
+  const [setting] = machine.forbids
+  if (setting)
+    return {
+      any: `${setting.replace(/=.*/, '')} forbids it to users: root can allow it with 'sysctl -w ${setting}'`,
+    }
+  return {
+    EPERM:
+      machine.uid === 0
+        ? 'inside another container this takes its --privileged (docker run --privileged)'
+        : 'this takes root, or a kernel that lets users make user namespaces',
+    ENOSPC: "the limit of namespaces is reached: see 'sysctl user'",
+  }
+}
+
+function propagation(document: Configuration): 'rprivate' | 'rslave' | 'rshared' {
+  return (
+    ({slave: 'rslave', shared: 'rshared'} as const)[document.linux?.rootfsPropagation ?? ''] ?? 'rprivate'
+  )
+}
+
+/** What the first process sets up in namespaces of its own, before it has a root of its own. */
+function ownNames(
+  {hostname, domainname, linux, process: described}: Configuration,
+  fresh: Set<NamespaceType>,
+): Plan {
+  return [
+    ...when(fresh.has('cgroup'), {do: 'unshare', kinds: ['cgroup']}),
+    ...when(fresh.has('uts') && hostname, {do: 'hostname', name: hostname ?? ''}),
+    ...when(fresh.has('uts') && domainname, {do: 'domainname', name: domainname ?? ''}),
+    ...when(fresh.has('network'), {do: 'loopback'}),
+    ...each(Object.entries(linux?.sysctl ?? {}), ([name, value]) => ({do: 'sysctl', name, value})),
+    ...when(described?.oomScoreAdj !== undefined, {do: 'oom-score-adj', value: described?.oomScoreAdj ?? 0}),
+  ]
+}
+
+/** A mount as it can be made here, or why it is passed over. */
+function mountHere(mount: Mount, fresh: Set<NamespaceType>, machine: Machine): Mount | string {
+  const isBind =
+    mount.type === 'bind' || mount.options?.some(option => option === 'bind' || option === 'rbind')
+  if (isBind) return mount
+  // In a user namespace these can be mounted only along with the namespace that they show (user_namespaces(7)).
+  const shows: Record<string, NamespaceType> = {proc: 'pid', sysfs: 'network', mqueue: 'ipc'}
+  const shown = shows[mount.type ?? '']
+  if (fresh.has('user') && shown && !fresh.has(shown)) {
+    const own: Record<string, string> = {proc: '/proc', sysfs: '/sys', mqueue: '/dev/mqueue'}
+    return {...mount, type: 'bind', source: own[mount.type!]!, options: ['rbind', ...(mount.options ?? [])]}
+  }
+  if (mount.type !== 'cgroup') return mount
+  return machine.cgroup2 ? {...mount, type: 'cgroup2'} : 'hew mounts no cgroup v1 hierarchies'
+}
+
+function mountSteps(mount: Mount, machine: Machine): Plan {
+  const {destination: path, type = 'bind', source = type, options = []} = mount
+  const step: Step = {do: 'mount', type, source, path, options, hints: mountHints(type, source, machine)}
+  if (path !== '/dev' || type !== 'tmpfs') return [step]
+  return [
+    step,
+    ...each(DEVICES, name => ({do: 'device', name})),
+    ...each(DEVICE_LINKS, ([at, target]) => ({do: 'symlink', path: at, target})),
+    {do: 'console'},
+  ]
+}
+
+function mountHints(type: string, source: string, machine: Machine): Record<string, string> {
+  if (type === 'proc' || type === 'sysfs')
+    return {
+      EPERM: `the machine's own /${type === 'proc' ? 'proc' : 'sys'} is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or use --share ${type === 'proc' ? 'pid' : 'net'}`,
+    }
+  if (type === 'bind') return {ENOENT: `${source} is not there`}
+  return userNamespaceHints(machine)
+}
+
+/** linux.devices: nodes of the machine, by the same name. */
+function extraDevices(document: Configuration): Plan {
+  return each(document.linux?.devices, ({path}) => {
+    const name = /^\/dev\/(.+)$/.exec(path)?.[1]
+    if (!name)
+      throw new HewError(`the document's device ${path} is outside /dev: hew binds devices from /dev alone`)
+    return {do: 'device', name}
+  })
+}
+
+/** Device rules want a device cgroup; nobody misses them who can make no device node. */
+function deviceRules(document: Configuration, fresh: Set<NamespaceType>): Finding | undefined {
+  const rules = document.linux?.resources?.devices as unknown[] | undefined
+  if (!rules?.length) return undefined
+  const makesNodes = document.process?.capabilities?.bounding?.includes('CAP_MKNOD') && !fresh.has('user')
+  if (makesNodes)
+    throw new HewError(
+      'refused: linux.resources.devices limits the devices, hew does not yet, and CAP_MKNOD lets the command make nodes',
+    )
+  return {field: 'linux.resources.devices', why: 'the command can make no device nodes anyway'}
+}
+
+function fileLimit({fileLimit: limit}: Run): Plan {
+  const [soft, hard] = limit?.split(':') ?? []
+  return soft && hard ? [{do: 'rlimit', name: 'nofile', soft, hard}] : []
+}
+
+/** The process itself: who it is, what it may do, what it sees. */
+function commandSteps({process: described, linux}: Configuration, run: Run): Plan {
+  const user = described?.user ?? {uid: 0, gid: 0}
+  const sets = described?.capabilities ?? {}
+  for (const [id, map, word] of [
+    [user.uid, linux?.uidMappings, 'user'],
+    [user.gid, linux?.gidMappings, 'group'],
+  ] as const)
+    if (map?.length && !isMapped(map, id))
+      throw new HewError(`${word} ${id} does not exist in this user namespace: map more ids with --map auto`)
+  const limits = described?.rlimits ?? []
+  return [
+    ...when(!limits.some(({type}) => type === 'RLIMIT_NOFILE'), ...fileLimit(run)),
+    ...each(limits, ({type, soft, hard}) => {
+      const name = /^RLIMIT_([A-Z]+)$/.exec(type)?.[1]
+      if (!name) throw new HewError(`the document's rlimit ${type} is none: see getrlimit(2)`)
+      return {do: 'rlimit', name: name.toLowerCase(), soft: `${soft}`, hard: `${hard}`}
+    }),
+    {
+      do: 'identity',
+      uid: user.uid,
+      gid: user.gid,
+      groups: user.additionalGids ?? [],
+      capabilities: {
+        bounding: mask(sets.bounding),
+        permitted: mask(sets.permitted),
+        effective: mask(sets.effective),
+        inheritable: mask(sets.inheritable),
+        ambient: mask(sets.ambient),
+      },
+    },
+    ...when(described?.noNewPrivileges, {do: 'no-new-privs'}),
+    {do: 'umask', mask: user.umask ?? run.umask},
+    {do: 'chdir', path: described?.cwd ?? '/'},
+    {do: 'env', variables: described?.env ?? []},
+    ...when(run.init, {do: 'init'}),
+    {do: 'exec', command: run.command},
+  ]
+}

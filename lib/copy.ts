@@ -1,0 +1,26 @@
+import type {Item} from './closure.ts'
+import type {Plan, Step} from './step.ts'
+
+/** What happens to files that are copied. */
+export interface CopyOptions {
+  /** Keep setuid and setgid bits. */
+  setuid: boolean
+  /** Replace what is there and differs. */
+  force: boolean
+}
+
+/** The machine's programs and libraries, at the same paths in the root in force. */
+export function copyPlan(items: Item[], {setuid, force}: CopyOptions): Plan {
+  return items.map(({path, kind, target}): Step => {
+    if (kind === 'directory') return {do: 'directory', source: path, path}
+    if (kind === 'link') return {do: 'symlink', target: target!, path, force}
+    return {
+      do: 'copy',
+      source: path,
+      path,
+      setuid,
+      force,
+      hints: {EEXIST: 'it is not overwritten: --force replaces it'},
+    }
+  })
+}

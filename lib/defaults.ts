@@ -1,0 +1,101 @@
+import {ANNOTATION, type Configuration, type Mount, OCI_VERSION} from './oci.ts'
+
+/** The search path of every command that hew starts, and of the programs that it looks up inside a root. */
+export const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** What Docker leaves to a container (moby, oci/caps/defaults.go). */
+export const CAPABILITIES = [
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_FSETID',
+  'CAP_FOWNER',
+  'CAP_MKNOD',
+  'CAP_NET_RAW',
+  'CAP_SETGID',
+  'CAP_SETUID',
+  'CAP_SETFCAP',
+  'CAP_SETPCAP',
+  'CAP_NET_BIND_SERVICE',
+  'CAP_SYS_CHROOT',
+  'CAP_KILL',
+  'CAP_AUDIT_WRITE',
+]
+
+/** What runc masks (libcontainer/specconv/example.go): kernel secrets, and files that act on the whole machine. */
+export const MASKED = [
+  '/proc/acpi',
+  '/proc/asound',
+  '/proc/kcore',
+  '/proc/keys',
+  '/proc/latency_stats',
+  '/proc/timer_list',
+  '/proc/timer_stats',
+  '/proc/sched_debug',
+  '/sys/firmware',
+  '/proc/scsi',
+]
+
+export const READ_ONLY = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
+
+const MOUNTS: Mount[] = [
+  {destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev']},
+  {
+    destination: '/dev',
+    type: 'tmpfs',
+    source: 'tmpfs',
+    options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
+  },
+  {
+    destination: '/dev/pts',
+    type: 'devpts',
+    source: 'devpts',
+    options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620'],
+  },
+  {
+    destination: '/dev/shm',
+    type: 'tmpfs',
+    source: 'shm',
+    options: ['nosuid', 'noexec', 'nodev', 'mode=1777', 'size=65536k'],
+  },
+  {destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev']},
+  {destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro']},
+  {destination: '/tmp', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=1777']},
+]
+
+/**
+ * The document for a root: complete, so that any OCI runtime runs it as it stands.
+ * @param root its absolute path; @param caller who is root inside: the ids of the caller outside
+ */
+export function configurationFor(root: string, caller: {uid: number; gid: number}): Configuration {
+  return {
+    ociVersion: OCI_VERSION,
+    process: {
+      terminal: false,
+      user: {uid: 0, gid: 0},
+      args: ['sh'],
+      env: [`PATH=${PATH}`, 'HOME=/root', 'TERM=xterm'],
+      cwd: '/',
+      capabilities: {bounding: CAPABILITIES, effective: CAPABILITIES, permitted: CAPABILITIES},
+      noNewPrivileges: true,
+    },
+    root: {path: root, readonly: false},
+    hostname: 'hew',
+    mounts: MOUNTS,
+    annotations: {},
+    linux: {
+      namespaces: (['mount', 'uts', 'ipc', 'network', 'pid', 'cgroup', 'user'] as const).map(type => ({
+        type,
+      })),
+      uidMappings: [{containerID: 0, hostID: caller.uid, size: 1}],
+      gidMappings: [{containerID: 0, hostID: caller.gid, size: 1}],
+      maskedPaths: MASKED,
+      readonlyPaths: READ_ONLY,
+    },
+  }
+}
+
+/** Says in the document that the root is mkroot's own, and goes when its container has ended. */
+export function removedAtTheEnd(configuration: Configuration, identity: string): Configuration {
+  const annotations = {...configuration.annotations, [ANNOTATION.remove]: 'true', [ANNOTATION.root]: identity}
+  return {...configuration, annotations}
+}

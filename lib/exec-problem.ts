@@ -1,0 +1,45 @@
+import {EXIT} from './errors.ts'
+import type {ExecProblem} from './explain.ts'
+
+/**
+ * In words why a command cannot be executed in a root, with the line that helps, and the exit status for it.
+ * @param root as the user knows it; @param command as it was typed
+ */
+export function execProblemText(
+  problem: ExecProblem,
+  root: string,
+  command: string,
+): {message: string; status: number} {
+  const {path, why} = problem
+  const names = problem.missing.map(({what}) => what).join(', ')
+  const copy = `add ${problem.missing.length > 1 ? 'them' : 'it'} with 'hew copy-deps -r ${root} ${command}'`
+  const cannot = (message: string) => ({message, status: EXIT.cannotExecute})
+  switch (problem.reason) {
+    case 'not found':
+      return {message: `${root} has no ${command}: ${copy}`, status: EXIT.notFound}
+    case 'directory':
+      return cannot(
+        `${path} is a directory and no command: a root is named with -r, as in 'hew enter -r ${path}'`,
+      )
+    case 'not a file':
+      return cannot(`${path} in ${root} is no regular file${why ? `: ${why}` : ''}`)
+    case 'not executable':
+      return cannot(`${path} in ${root} is not executable: 'chmod +x ${root}${path}' makes it so`)
+    case 'not a program':
+      return cannot(
+        `${path} in ${root} is neither a program nor a script with a #! line: run it with its interpreter`,
+      )
+    case 'damaged':
+      return cannot(`${path} in ${root} is damaged: ${why}`)
+    case 'architecture':
+      return cannot(`${path} in ${root} is for another processor`)
+    case 'interpreter':
+      return cannot(`${path} needs the interpreter ${names}, which ${root} does not have: ${copy}`)
+    case 'libraries':
+      return cannot(`${path} needs ${names}, which ${root} does not have: ${copy}`)
+    case 'interpreter loop':
+      return cannot(
+        `${path} in ${root} is a script whose interpreters are scripts, deeper than the kernel follows`,
+      )
+  }
+}

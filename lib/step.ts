@@ -1,0 +1,61 @@
+import {type ContainerSteps, containerSteps} from './steps/container.ts'
+import {type FileSteps, fileSteps} from './steps/files.ts'
+
+/**
+ * A step has three faces, kept in one place so that they cannot drift apart. All of them must be there, or the
+ * step's table does not compile.
+ */
+export interface Faces<S> {
+  /** The line a person types instead; POSIX sh, the root is "$root". Empty: hew's own bookkeeping. */
+  shell(step: S): string
+  /** How the stage (lib/stage) does it: the words behind the step's name. */
+  words(step: S): (string | number)[]
+  /** Why it cannot be done, found out before the first change; or undefined. */
+  check(step: S): string | undefined
+}
+
+export type Table<Kinds> = {[K in keyof Kinds]: Faces<Kinds[K]>}
+
+type Kinds = FileSteps & ContainerSteps
+
+/** What any step may carry besides its own fields. */
+interface Notes {
+  /** The reason, for the comment above the shell line. */
+  why?: string
+  /** What a person can do when the step fails: by errno name, or `any`. */
+  hints?: Record<string, string>
+}
+
+export type Step = {[K in keyof Kinds]: {do: K} & Kinds[K] & Notes}[keyof Kinds]
+
+/** What a command is about to do, in the order in which it is done. */
+export type Plan = Step[]
+
+const table: Table<Kinds> = {...fileSteps, ...containerSteps}
+
+function faces(step: Step): Faces<Step> {
+  return table[step.do] as unknown as Faces<Step>
+}
+
+/** The step as words for the stage, its hints before it. */
+export function words(step: Step, errno: (name: string) => number): string[] {
+  const hints = Object.entries(step.hints ?? {}).flatMap(([name, text]) => ['hint', errno(name), text])
+  return [...hints, step.do, ...faces(step).words(step)].map(String)
+}
+
+/** The line that a person types instead of the step. */
+export function shell(step: Step): string {
+  return faces(step).shell(step)
+}
+
+/** The first reason why the plan cannot be carried out, or undefined. Changes nothing. */
+export function refusal(plan: Plan): string | undefined {
+  for (const step of plan) {
+    const why = faces(step).check(step)
+    if (why !== undefined) return why
+  }
+  return undefined
+}
+
+/** The check of steps that only the kernel can refuse. */
+export const unchecked = (): undefined => undefined

@@ -1,0 +1,216 @@
+import {inRoot, quote} from '../shell.ts'
+import type {Table} from '../step.ts'
+
+/** The namespaces of namespaces(7) that clone can make; `cgroup` comes by `unshare`, once its cgroup is joined. */
+export type CloneKind = 'mnt' | 'uts' | 'ipc' | 'net' | 'pid' | 'user' | 'time'
+
+/** A line of uid_map(5): `size` ids from `inside` on are the ids from `outside` on. */
+export interface IdRange {
+  inside: number
+  outside: number
+  size: number
+}
+
+/** Capability sets of capabilities(7), each as a mask. */
+export interface CapabilitySets {
+  bounding: bigint
+  permitted: bigint
+  effective: bigint
+  inheritable: bigint
+  ambient: bigint
+}
+
+/** Steps around a container: up to `clone` in hew's own process, from there on in the container's first. */
+export interface ContainerSteps {
+  'die-with-parent': object
+  /** When the container has ended, its root goes: only if it still is the directory with this device and inode. */
+  'on-exit-remove': {path: string; dev: number | bigint; ino: number | bigint}
+  /** Remembers the terminal and its state; `take`: /dev/tty becomes stdin where stdin is none. */
+  terminal: {take: boolean}
+  /** An existing namespace is entered, by its file in /proc/PID/ns or a bind of it. */
+  join: {kind: CloneKind | 'cgroup'; path: string}
+  /** The container's first process; this one stays as its supervisor. */
+  clone: {
+    kinds: CloneKind[]
+    /** `newuidmap`: written by the setuid helpers, for ranges that the kernel lets no ordinary user map. */
+    mapping: 'none' | 'direct' | 'newuidmap'
+    uids: IdRange[]
+    gids: IdRange[]
+    setgroups: boolean
+  }
+  unshare: {kinds: ('cgroup' | CloneKind)[]}
+  /** Mounts made from here on are seen by nobody outside (or, `rslave`, the host's still come in). */
+  propagation: {kind: 'rprivate' | 'rslave' | 'rshared'}
+  hostname: {name: string}
+  domainname: {name: string}
+  loopback: object
+  sysctl: {name: string; value: string}
+  'oom-score-adj': {value: number}
+  /** The root becomes a mount, which pivot_root(2) asks for. */
+  'container-root': {path: string}
+  mount: {type: string; source: string; path: string; options: string[]}
+  /** A device of the machine appears at the same name inside. */
+  device: {name: string}
+  /** The terminal appears as /dev/console. */
+  console: object
+  mask: {path: string}
+  'read-only': {path: string}
+  'read-only-root': object
+  pivot: object
+  /** Only the root directory changes, as the lesson does it: no protection. */
+  chroot: {path: string}
+  rlimit: {name: string; soft: string; hard: string}
+  umask: {mask: number}
+  /** Who the command runs as, and what it may do. */
+  identity: {uid: number; gid: number; groups: number[]; capabilities: CapabilitySets}
+  'no-new-privs': object
+  chdir: {path: string}
+  env: {variables: string[]}
+  /** A small init as PID 1: hands signals on, reaps orphans. */
+  init: object
+  exec: {command: string[]}
+}
+
+const none = (): never[] => []
+const unchecked = (): undefined => undefined
+const hex = (mask: bigint): string => mask.toString(16)
+const map = (ranges: IdRange[]): string => ranges.map(r => `${r.inside} ${r.outside} ${r.size}\n`).join('')
+const unshareFlag: Record<string, string> = {
+  mnt: '--mount',
+  uts: '--uts',
+  ipc: '--ipc',
+  net: '--net',
+  pid: '--pid --fork',
+  user: '--user',
+  time: '--time',
+  cgroup: '--cgroup',
+}
+const flags = (kinds: string[]): string => kinds.map(kind => unshareFlag[kind]).join(' ')
+
+export const containerSteps: Table<ContainerSteps> = {
+  'die-with-parent': {shell: () => 'setpriv --pdeathsig KILL', words: none, check: unchecked},
+  'on-exit-remove': {
+    shell: s => `trap ${quote(`rm -rf --one-file-system ${quote(s.path)}`)} EXIT`,
+    words: s => [s.path, `${s.dev}`, `${s.ino}`],
+    check: unchecked,
+  },
+  terminal: {
+    shell: s => (s.take ? 'exec < /dev/tty' : ''),
+    words: s => [s.take ? 'take' : 'keep'],
+    check: unchecked,
+  },
+  join: {shell: s => `nsenter --${s.kind}=${quote(s.path)}`, words: s => [s.kind, s.path], check: unchecked},
+  clone: {
+    shell: s =>
+      `unshare ${flags(s.kinds)}${s.kinds.includes('user') ? ' --map-root-user' : ''}`.replace(/ $/, ''),
+    words: s => [
+      s.kinds.join(',') || '-',
+      s.mapping,
+      map(s.uids),
+      map(s.gids),
+      s.setgroups ? 'allow' : 'deny',
+    ],
+    check: unchecked,
+  },
+  unshare: {shell: s => `unshare ${flags(s.kinds)}`, words: s => [s.kinds.join(',')], check: unchecked},
+  propagation: {
+    shell: s => `mount --make-${s.kind} /`,
+    words: s => [s.kind],
+    check: unchecked,
+  },
+  hostname: {shell: s => `hostname ${quote(s.name)}`, words: s => [s.name], check: unchecked},
+  domainname: {shell: s => `domainname ${quote(s.name)}`, words: s => [s.name], check: unchecked},
+  loopback: {shell: () => 'ip link set lo up', words: none, check: unchecked},
+  sysctl: {
+    shell: s => `sysctl -w ${quote(`${s.name}=${s.value}`)}`,
+    words: s => [s.name, s.value],
+    check: unchecked,
+  },
+  'oom-score-adj': {
+    shell: s => `echo ${s.value} > /proc/self/oom_score_adj`,
+    words: s => [s.value],
+    check: unchecked,
+  },
+  'container-root': {
+    shell: s => `root=${quote(s.path)}; mount --rbind "$root" "$root"`,
+    words: s => [s.path],
+    check: unchecked,
+  },
+  mount: {
+    shell: s => {
+      const how = s.options.includes('rbind')
+        ? '--rbind'
+        : s.options.includes('bind')
+          ? '--bind'
+          : `-t ${quote(s.type)}`
+      const rest = s.options.filter(option => option !== 'bind' && option !== 'rbind').join(',')
+      return `mount ${how}${rest ? ` -o ${quote(rest)}` : ''} ${quote(s.source)} ${inRoot(s.path)}`
+    },
+    words: s => [s.type, s.source, s.path, s.options.join(',')],
+    check: unchecked,
+  },
+  device: {
+    shell: s =>
+      `: > ${inRoot(`/dev/${s.name}`)}; mount --bind ${quote(`/dev/${s.name}`)} ${inRoot(`/dev/${s.name}`)}`,
+    words: s => [s.name],
+    check: unchecked,
+  },
+  console: {
+    shell: () => `: > ${inRoot('/dev/console')}; mount --bind "$(tty)" ${inRoot('/dev/console')}`,
+    words: none,
+    check: unchecked,
+  },
+  mask: {
+    shell: s =>
+      `if [ -d ${inRoot(s.path)} ]; then mount -t tmpfs -o ro tmpfs ${inRoot(s.path)}; elif [ -e ${inRoot(s.path)} ]; then mount --bind /dev/null ${inRoot(s.path)}; fi`,
+    words: s => [s.path],
+    check: unchecked,
+  },
+  'read-only': {
+    shell: s =>
+      `[ ! -e ${inRoot(s.path)} ] || { mount --rbind ${inRoot(s.path)} ${inRoot(s.path)} && mount -o remount,bind,ro ${inRoot(s.path)}; }`,
+    words: s => [s.path],
+    check: unchecked,
+  },
+  'read-only-root': {shell: () => 'mount -o remount,bind,ro "$root"', words: none, check: unchecked},
+  pivot: {
+    shell: () => 'cd "$root" && pivot_root . . && umount -l . && cd /',
+    words: none,
+    check: unchecked,
+  },
+  chroot: {shell: s => `exec chroot ${quote(s.path)}`, words: s => [s.path], check: unchecked},
+  rlimit: {
+    shell: s => `prlimit --pid $$ --${s.name}=${s.soft}:${s.hard}`,
+    words: s => [s.name, s.soft, s.hard],
+    check: unchecked,
+  },
+  umask: {
+    shell: s => `umask ${s.mask.toString(8).padStart(4, '0')}`,
+    words: s => [s.mask.toString(8)],
+    check: unchecked,
+  },
+  identity: {
+    shell: s => `setpriv --reuid ${s.uid} --regid ${s.gid} --groups ${s.groups.join(',') || s.gid}`,
+    words: ({uid, gid, groups, capabilities: c}) => [
+      uid,
+      gid,
+      groups.length,
+      ...groups,
+      ...[c.bounding, c.permitted, c.effective, c.inheritable, c.ambient].map(hex),
+    ],
+    check: unchecked,
+  },
+  'no-new-privs': {shell: () => 'setpriv --no-new-privs', words: none, check: unchecked},
+  chdir: {shell: s => `cd ${quote(s.path)}`, words: s => [s.path], check: unchecked},
+  env: {
+    shell: s => `env -i ${s.variables.map(quote).join(' ')}`,
+    words: s => [s.variables.length, ...s.variables],
+    check: unchecked,
+  },
+  init: {shell: () => '', words: none, check: unchecked},
+  exec: {
+    shell: s => `exec ${s.command.map(quote).join(' ')}`,
+    words: s => [s.command.length, ...s.command],
+    check: unchecked,
+  },
+}

@@ -1,0 +1,142 @@
+import * as fs from 'node:fs'
+import * as path from 'node:path'
+import {command, OUTPUT} from '../lib/cli/command.ts'
+import {describe, write} from '../lib/cli/output.ts'
+import {source} from '../lib/cli/source.ts'
+import {type Closure, closure, type Item, type Missing} from '../lib/closure.ts'
+import {copyPlan} from '../lib/copy.ts'
+import {EXIT, HewError, UsageError} from '../lib/errors.ts'
+import {nearest} from '../lib/nearest.ts'
+import type {Configuration} from '../lib/oci.ts'
+import {visible} from '../lib/shell.ts'
+import {become} from '../lib/stage.ts'
+import {Sysroot} from '../lib/sysroot.ts'
+
+const options = {
+  root: {
+    short: 'r',
+    value: 'ROOT',
+    help: 'the root to copy into; without it a document is read from the pipe',
+  },
+  list: {short: 'l', help: 'copy nothing: print what would be copied, from where and why'},
+  force: {short: 'f', help: 'replace files that are there already and differ'},
+  'keep-setuid': {help: 'keep the setuid and setgid bits of files'},
+  'library-path': {value: 'DIR:...', help: 'look for libraries here first, as LD_LIBRARY_PATH does'},
+  dlopen: {
+    value: 'PRIORITY',
+    choices: ['required', 'recommended', 'suggested', 'none'],
+    help: 'of the libraries that a program opens by itself (.note.dlopen), those from this priority on (default recommended)',
+  },
+  ...OUTPUT,
+} as const
+
+export default command(
+  {
+    name: 'copy-deps',
+    summary: 'copy programs into a root, with everything that they need to run',
+    usage: '[-r ROOT] [OPTIONS] PROGRAM...',
+    description: [
+      'A PROGRAM is a name (looked up in PATH) or a path. Its libraries are found as the loader would find them, a script brings its interpreter; links stay links. Nothing of what is copied is ever executed, and nothing is written outside ROOT, whatever links it holds.',
+      'What is there already and the same is not copied again. Exit status: 1 when something that a program needs is nowhere to be found; then nothing has been copied.',
+    ],
+    options,
+    examples: [
+      ['hew mkroot --empty | hew copy-deps bash ls | hew enter', "the lesson's first root"],
+      ['hew copy-deps --list bash', 'what bash needs, and how it is found'],
+      ['hew copy-deps -r /my-new-root ./program', 'a program of your own, at the same path inside'],
+    ],
+    run: ({options: given, operands}) => {
+      if (operands.length === 0)
+        throw new UsageError('no program: name at least one, as in `hew copy-deps bash ls`')
+      const programs = operands.map(name => (name.includes('/') ? path.resolve(name) : name))
+      const from = given.list ? undefined : source(given.root)
+      const needed = closure(programs, {
+        path: process.env.PATH,
+        libraryPath: given['library-path'],
+        dlopen: given.dlopen as 'required' | 'recommended' | 'suggested' | 'none' | undefined,
+      })
+      if (needed.missing.length > 0) throw new HewError(missingText(needed.missing), EXIT.missing)
+      if (!from) return write(1, given.json ? `${JSON.stringify(needed.items)}\n` : listing(needed))
+      const {items} = needed
+      const document = withShell(from.configuration, items, from.root)
+      const text = describe(document, summary(from.root, operands, items), given)
+      const copies = copyPlan(items, {setuid: given['keep-setuid'], force: given.force})
+      become(
+        [{do: 'begin'}, {do: 'root', path: from.root}, ...copies, {do: 'print', text}, {do: 'keep'}],
+        'hew copy-deps',
+        `copy-deps ${from.root}`,
+      )
+    },
+  },
+  import.meta,
+)
+
+function listing({items, absent}: Closure): string {
+  const shown = items.filter(({kind}) => kind !== 'directory')
+  const names = shown.map(item =>
+    visible(item.kind === 'link' ? `${item.path} -> ${item.target}` : item.path),
+  )
+  const width = Math.min(60, Math.max(...names.map(name => name.length)))
+  const why = ({because: [first]}: Item): string =>
+    first!.by === 'command line' ? first!.rule : `${first!.rule}, of ${first!.by}`
+  const optional = absent.map(
+    ({what, by}) => `# not there, and ${visible(by)} can do without: ${visible(what)}\n`,
+  )
+  return [...shown.map((item, i) => `${names[i]!.padEnd(width)}  ${visible(why(item))}\n`), ...optional].join(
+    '',
+  )
+}
+
+function missingText(missing: Missing[]): string {
+  return [
+    missing.length === 1
+      ? 'nothing was copied, since this is missing:'
+      : `nothing was copied, since ${missing.length} things are missing:`,
+    ...missing.map(lack => `  ${lackText(lack)}`),
+  ].join('\n')
+}
+
+function lackText({kind, what, by, searched, why}: Missing): string {
+  const looked = searched.length > 0 ? ` (looked in ${searched.join(', ')})` : ''
+  if (kind !== 'program' || by !== 'command line')
+    return `${what}, which ${by} needs${why ? `: ${why}` : ''}${looked}`
+  if (fs.statSync(what, {throwIfNoEntry: false})?.isDirectory())
+    return `${what} is a directory: a root is named with -r, as in 'hew copy-deps -r ${what} ...'`
+  const meant = what.includes('/') ? undefined : nearest(what, programsIn(searched))
+  return `${what}${why ? `: ${why}` : meant ? `: did you mean ${meant}?` : ''}${looked}`
+}
+
+function programsIn(directories: string[]): string[] {
+  const machine = new Sysroot('/')
+  return directories.flatMap(directory => machine.list(directory))
+}
+
+const SHELLS = ['bash', 'sh', 'dash', 'ash', 'zsh', 'ksh', 'fish']
+
+/** A document that would start `sh` in a root that gets another shell starts that one. */
+function withShell(configuration: Configuration, items: Item[], root: string): Configuration {
+  const args = configuration.process?.args
+  const inside = new Sysroot(root)
+  const has = (name: string): boolean =>
+    ['/bin', '/usr/bin'].some(
+      directory =>
+        inside.resolve(`${directory}/${name}`).kind === 'file' ||
+        items.some(item => item.path === `${directory}/${name}`),
+    )
+  if (args?.join(' ') !== 'sh' || has('sh')) return configuration
+  const shell = SHELLS.find(has)
+  return shell === undefined
+    ? configuration
+    : {...configuration, process: {...configuration.process!, args: [shell]}}
+}
+
+function summary(root: string, programs: string[], items: Item[]): [string, string][] {
+  const files = items.filter(({kind}) => kind === 'file')
+  const bytes = files.reduce((sum, item) => sum + fs.statSync(item.path).size, 0)
+  return [
+    ['root', root],
+    ['programs', programs.join(' ')],
+    ['files', `${files.length}, ${(bytes / 1e6).toFixed(1)} MB`],
+    ['next', `hew enter -r ${root}`],
+  ]
+}

@@ -1,0 +1,195 @@
+import {type Adjustments, adjust, bindMount, namespaceTypes, tmpfsMount} from '../lib/adjust.ts'
+import {command} from '../lib/cli/command.ts'
+import {list, type Values} from '../lib/cli/options.ts'
+import {isTerminal, write} from '../lib/cli/output.ts'
+import {source} from '../lib/cli/source.ts'
+import {byHandPlan, containerPlan, type Run} from '../lib/container.ts'
+import {PATH} from '../lib/defaults.ts'
+import {HewError, UsageError} from '../lib/errors.ts'
+import {execProblemText} from '../lib/exec-problem.ts'
+import {type ExecProblem, explainExec} from '../lib/explain.ts'
+import {callersFileLimit} from '../lib/launch.ts'
+import {type Machine, machine} from '../lib/machine.ts'
+import type {Configuration, IdMapping} from '../lib/oci.ts'
+import {become} from '../lib/stage.ts'
+import {Sysroot} from '../lib/sysroot.ts'
+import {EVERY_ID, rangesFrom, subordinateIds, userOf} from '../lib/users.ts'
+
+const options = {
+  root: {short: 'r', value: 'ROOT', help: 'the root to enter; without it a document is read from the pipe'},
+  bind: {
+    short: 'b',
+    value: 'SRC:DST[:ro]',
+    many: true,
+    help: 'a file or directory of the machine appears inside',
+  },
+  tmpfs: {value: 'DST[:SIZE]', many: true, help: 'a file system in memory, for example /scratch:64m'},
+  'read-only': {help: 'nothing in the root can be changed'},
+  env: {
+    short: 'e',
+    value: 'K=V',
+    many: true,
+    help: 'a variable of the environment; K alone takes over its value',
+  },
+  workdir: {short: 'w', value: 'DIR', help: 'the directory to start in (default /)'},
+  user: {
+    short: 'u',
+    value: 'USER[:GROUP]',
+    help: "who the command runs as, by the root's /etc/passwd or by id",
+  },
+  map: {
+    value: 'WHO',
+    choices: ['self', 'auto', 'all'],
+    help: 'which ids exist inside: root alone, who is the caller outside (self); a range of subordinate ids beside it (auto); all of the machine (all; root only)',
+  },
+  share: {
+    value: 'NAME,...',
+    many: true,
+    help: 'namespaces to share with the machine: mount uts ipc net pid cgroup user',
+  },
+  net: {
+    value: 'MODE',
+    choices: ['none', 'host'],
+    help: "none: only loopback (default); host: the machine's network",
+  },
+  time: {help: 'a time namespace of its own, too'},
+  hostname: {value: 'NAME', help: "the name inside (default: the root's)"},
+  'cap-add': {value: 'CAP,...', many: true, help: "capabilities beyond Docker's default set; ALL for all"},
+  'cap-drop': {value: 'CAP,...', many: true, help: 'capabilities to take away; ALL for all'},
+  init: {help: 'a small init as PID 1, which reaps orphans'},
+  'die-with-parent': {help: 'the container ends when the process that called hew ends'},
+  'by-hand': {
+    help: 'only what the line `unshare ... chroot ROOT bash` of the lesson does: nothing mounted, all capabilities',
+  },
+} as const
+
+type Given = Values<typeof options>
+
+export default command(
+  {
+    name: 'enter',
+    summary: 'run a command, or a shell, in a container made of a root',
+    usage: '[-r ROOT] [OPTIONS] [COMMAND [ARG...]]',
+    description: [
+      "Makes new mount, uts, ipc, net, pid, cgroup and user namespaces, puts the root in place of the machine's own, and runs COMMAND in it as PID 1; without one, the root's bash, else its sh. Root inside is the caller outside.",
+      "Exit status: the command's own; 128+n when signal n killed it; 125 when hew failed, 126 when the command cannot be executed, 127 when it is not there, 2 for a wrong command line.",
+    ],
+    options,
+    stopEarly: true,
+    examples: [
+      ['hew mkroot | hew enter', 'a shell in a fresh root'],
+      ['hew enter -r /my-new-root -- ls -l /', 'one command in a root that is there already'],
+      ['hew enter -r / --read-only --bind /src:/src:ro make -C /src', "the machine's own root, read-only"],
+    ],
+    run: ({options: given, operands}) => {
+      const from = source(given.root)
+      for (const {field, why} of from.passedOver) notHonoured(field, why)
+      const here = machine()
+      const root = new Sysroot(from.root)
+      const document = adjust(from.configuration, adjustments(given, operands, root, here))
+      const run: Run = {
+        root: from.root,
+        command: runnable(document, from.root),
+        fileLimit: callersFileLimit,
+        umask: process.umask(),
+        init: given.init,
+        dieWithParent: given['die-with-parent'],
+        takeTerminal: from.piped && isTerminal(1),
+      }
+      const title = `enter ${from.root}`
+      if (given['by-hand']) return become(byHandPlan(run, here, callersEnvironment()), 'hew enter', title)
+      const {plan, passedOver} = containerPlan(document, run, here)
+      for (const {field, why} of passedOver) notHonoured(field, why)
+      become(plan, 'hew enter', title)
+    },
+  },
+  import.meta,
+)
+
+function notHonoured(field: string, why: string): void {
+  write(2, `hew enter: not honoured: ${field}: ${why}\n`)
+}
+
+function adjustments(given: Given, operands: string[], root: Sysroot, here: Machine): Adjustments {
+  return {
+    share: namespaceTypes([...given.share.flatMap(list), ...(given.net === 'host' ? ['net'] : [])]),
+    time: given.time,
+    map: mappings(given.map, here),
+    binds: [...given.bind.map(bindMount), ...given.tmpfs.map(tmpfsMount)],
+    readOnly: given['read-only'],
+    environment: given.env.flatMap(variable),
+    workdir: given.workdir && absolute(given.workdir),
+    user: given.user === undefined ? undefined : userOf(root, given.user),
+    addCapabilities: given['cap-add'].flatMap(list),
+    dropCapabilities: given['cap-drop'].flatMap(list),
+    hostname: given.hostname,
+    args: operands.length > 0 ? operands : undefined,
+  }
+}
+
+function absolute(directory: string): string {
+  if (!directory.startsWith('/'))
+    throw new UsageError(`--workdir ${directory}: it is an absolute path in the root`)
+  return directory
+}
+
+/** `K=V` as it is; `K` alone with the caller's value, where there is one, as docker does. */
+function variable(word: string): string[] {
+  const name = word.replace(/=.*/s, '')
+  if (name === '') throw new UsageError(`--env ${word}: it is K=V`)
+  if (word.includes('=')) return [word]
+  return process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`]
+}
+
+function mappings(
+  map: string | undefined,
+  {uid, gid}: Machine,
+): {uids: IdMapping[]; gids: IdMapping[]} | undefined {
+  if (map === undefined) return undefined
+  if (map === 'self') return {uids: rangesFrom(uid, []), gids: rangesFrom(gid, [])}
+  if (map === 'all') {
+    if (uid !== 0)
+      throw new HewError('--map all takes root: --map auto maps the ids that /etc/subuid gives to you')
+    return {uids: EVERY_ID, gids: EVERY_ID}
+  }
+  const own = subordinateIds(new Sysroot('/'), uid)
+  // Root needs nobody's leave; these are the ids that useradd(8) gives to the first user.
+  const usual = uid === 0 ? [{first: 100000, count: 65535}] : []
+  const ranges = {uids: own.uids.length ? own.uids : usual, gids: own.gids.length ? own.gids : usual}
+  if (!ranges.uids.length || !ranges.gids.length)
+    throw new HewError(
+      `--map auto: /etc/subuid and /etc/subgid give you no ids: root can, with 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER'`,
+    )
+  return {uids: rangesFrom(uid, ranges.uids), gids: rangesFrom(gid, ranges.gids)}
+}
+
+/** The caller's environment, for --by-hand; what the launcher took away stays away. */
+function callersEnvironment(): string[] {
+  return Object.entries(process.env).map(([name, value]) => `${name}=${value}`)
+}
+
+/**
+ * The command, once it is sure that the root can execute it: execve(2) and the loader would only say that some file is
+ * not there.
+ * @throws HewError with the exit status 126 or 127
+ */
+function runnable(document: Configuration, root: string): string[] {
+  const [name = 'sh', ...rest] = document.process?.args ?? []
+  // `sh` alone is what hew's own documents have: a shell is wanted, and bash is the better one.
+  const candidates = name === 'sh' && rest.length === 0 ? ['bash', 'sh'] : [name]
+  const search = {sysroot: root, path: variableOf(document, 'PATH') ?? PATH}
+  const problems: ExecProblem[] = []
+  for (const candidate of candidates) {
+    const problem = explainExec(candidate, search)
+    if (!problem) return [candidate, ...rest]
+    problems.push(problem)
+  }
+  // A bind mount may bring what the root does not have: the kernel will tell.
+  if (document.mounts?.some(({type}) => type === 'bind')) return [name, ...rest]
+  const {message, status} = execProblemText(problems[0]!, root, candidates[0]!)
+  throw new HewError(message, status)
+}
+
+function variableOf(document: Configuration, name: string): string | undefined {
+  return document.process?.env?.findLast(entry => entry.startsWith(`${name}=`))?.slice(name.length + 1)
+}
