@@ -1,0 +1,408 @@
+import {readSync} from 'node:fs'
+
+/**
+ * What an ELF file says about what it needs to run: elf(5), and the gABI's chapters 4 and 5. Files come from anywhere
+ * (a root is hostile input), so every offset is checked against the file's size, every loop and every length has a
+ * bound, and only the pages that matter are read.
+ */
+export interface Elf {
+  class: 32 | 64
+  littleEndian: boolean
+  osabi: number
+  /** e_type: ET_EXEC 2, ET_DYN 3; others (.o files, core dumps) have nothing to load. */
+  type: number
+  machine: number
+  /** e_flags: where ARM, MIPS and RISC-V say which of their ABIs it is. */
+  flags: number
+  /** PT_INTERP: the loader, for a program that is linked dynamically. */
+  interp: string | undefined
+  /** Whether there is a PT_DYNAMIC at all; a file that is linked statically has none. */
+  dynamic: boolean
+  soname: string | undefined
+  needed: string[]
+  /** DT_FILTER and DT_AUXILIARY (which may be absent): the libraries that stand in for this one. */
+  filters: {name: string; required: boolean}[]
+  rpath: string | undefined
+  runpath: string | undefined
+  /** DT_FLAGS_1 */
+  flags1: number
+  /** What it says in its notes that it opens with dlopen(3). */
+  dlopen: Dlopen[]
+}
+
+export type Priority = 'required' | 'recommended' | 'suggested'
+
+/** One entry of `.note.dlopen`: https://systemd.io/ELF_DLOPEN_METADATA/ */
+export interface Dlopen {
+  /** Any one of these will do; the first is preferred. */
+  sonames: string[]
+  feature: string
+  priority: Priority
+}
+
+/** The file is no ELF file, or one that neither the kernel nor the loader could use. */
+export class ElfError extends Error {
+  /** @param message the plain reason, without the path */
+  constructor(message: string) {
+    super(message)
+    this.name = 'ElfError'
+  }
+}
+
+/** pread(2) on an open file: fills the buffer from there on, and says how much it got. */
+export type Pread = (into: Uint8Array, position: number) => number
+
+export const ET_EXEC = 2
+export const ET_DYN = 3
+export const DF_1_NODEFLIB = 0x800
+
+const PT_LOAD = 1
+const PT_DYNAMIC = 2
+const PT_INTERP = 3
+const PT_NOTE = 4
+
+const DT_NEEDED = 1
+const DT_STRTAB = 5
+const DT_STRSZ = 10
+const DT_SONAME = 14
+const DT_RPATH = 15
+const DT_RUNPATH = 29
+const DT_FLAGS_1 = 0x6ffffffb
+const DT_AUXILIARY = 0x7ffffffd
+const DT_FILTER = 0x7fffffff
+
+const NOTE_DLOPEN = 0x407c0c0a
+
+const PATH_MAX = 4096
+/** Nix and Guix write search paths of some ten thousand bytes. */
+const SEARCH_PATH_MAX = 65536
+/** The kernel's own bound on the program headers (load_elf_phdrs). */
+const PHDRS_MAX = 65536
+const NEEDED_MAX = 4096
+const DYNAMIC_MAX = 16384
+const NOTES_MAX = 65536
+
+/** Where the fields are, in files of either class. */
+const LAYOUT = {
+  32: {
+    ehdr: 52,
+    phoff: 28,
+    flags: 36,
+    phentsize: 42,
+    phnum: 44,
+    phdr: 32,
+    offset: 4,
+    vaddr: 8,
+    filesz: 16,
+    align: 28,
+  },
+  64: {
+    ehdr: 64,
+    phoff: 32,
+    flags: 48,
+    phentsize: 54,
+    phnum: 56,
+    phdr: 56,
+    offset: 8,
+    vaddr: 16,
+    filesz: 32,
+    align: 48,
+  },
+} as const
+
+interface Segment {
+  type: number
+  offset: number
+  vaddr: number
+  filesz: number
+  align: number
+}
+
+/** Whether the first bytes of a file are those of an ELF file. */
+export function isElf(head: Uint8Array): boolean {
+  return head[0] === 0x7f && head[1] === 0x45 && head[2] === 0x4c && head[3] === 0x46
+}
+
+/** Reads an open file, which must be a regular one of that size. Throws ElfError. */
+export function readElf(fd: number, size: number): Elf {
+  return parseElf((into, position) => readSync(fd, into, 0, into.length, position), size)
+}
+
+/** The same from anything that can be read at a position. Never reads past `size`. */
+export function parseElf(pread: Pread, size: number): Elf {
+  const file = new Pages(pread, size)
+  if (size < 4 || !isElf(file.bytes(0, 4))) throw new ElfError('not an ELF file')
+  if (size < LAYOUT[32].ehdr) throw new ElfError('the file ends within the ELF header')
+  const ident = file.bytes(0, 16)
+  const is64 = ident[4] === 2
+  if (!is64 && ident[4] !== 1) throw new ElfError(`unknown ELF class ${ident[4]}`)
+  if (ident[5] !== 1 && ident[5] !== 2) throw new ElfError(`unknown ELF byte order ${ident[5]}`)
+  const image = new Image(file, is64 ? 64 : 32, ident[5] === 1)
+  return image.read(ident[7]!)
+}
+
+/** Whether a loader for the one takes the other: same class, byte order, machine, and variant of its ABI. */
+export function sameAbi(a: Elf, b: Elf): boolean {
+  if (a.class !== b.class || a.littleEndian !== b.littleEndian || a.machine !== b.machine) return false
+  const mask = ABI_FLAGS[a.machine]
+  if (mask === undefined) return true
+  const [ours, theirs] = [a.flags & mask.bits, b.flags & mask.bits]
+  return ours === theirs || (mask.zeroIsAny && (ours === 0 || theirs === 0))
+}
+
+export const EM = {
+  386: 3,
+  MIPS: 8,
+  PPC: 20,
+  PPC64: 21,
+  S390: 22,
+  ARM: 40,
+  X86_64: 62,
+  AARCH64: 183,
+  RISCV: 243,
+  LOONGARCH: 258,
+}
+
+/** The bits of e_flags that keep ABIs of one machine apart; on some, zero is what old compilers left there. */
+const ABI_FLAGS: Record<number, {bits: number; zeroIsAny: boolean}> = {
+  [EM.MIPS]: {bits: 0x420, zeroIsAny: false}, // EF_MIPS_ABI2 (n32), EF_MIPS_NAN2008
+  [EM.PPC64]: {bits: 0x3, zeroIsAny: true}, // ELFv1, ELFv2
+  [EM.ARM]: {bits: 0x600, zeroIsAny: true}, // EF_ARM_ABI_FLOAT_HARD, EF_ARM_ABI_FLOAT_SOFT
+  [EM.RISCV]: {bits: 0x6, zeroIsAny: false}, // EF_RISCV_FLOAT_ABI
+  [EM.LOONGARCH]: {bits: 0x7, zeroIsAny: false}, // EF_LOONGARCH_ABI_MODIFIER_MASK
+}
+
+/** A file that is read by the page, each page once, never past the end. */
+class Pages {
+  static readonly SIZE = 4096
+  readonly #pages = new Map<number, Buffer>()
+
+  constructor(
+    readonly pread: Pread,
+    readonly size: number,
+  ) {}
+
+  #page(index: number): Buffer {
+    const known = this.#pages.get(index)
+    if (known) return known
+    const start = index * Pages.SIZE
+    const page = Buffer.alloc(Math.min(Pages.SIZE, this.size - start))
+    let filled = 0
+    while (filled < page.length) {
+      const got = this.pread(page.subarray(filled), start + filled)
+      if (got <= 0) throw new ElfError('the file became shorter while it was read')
+      filled += got
+    }
+    this.#pages.set(index, page)
+    return page
+  }
+
+  bytes(position: number, length: number): Buffer {
+    if (!(position >= 0 && length >= 0 && position + length <= this.size)) {
+      throw new ElfError('it refers to bytes past its own end')
+    }
+    if (length === 0) return Buffer.alloc(0)
+    const [first, last] = [
+      Math.floor(position / Pages.SIZE),
+      Math.floor((position + length - 1) / Pages.SIZE),
+    ]
+    const start = position - first * Pages.SIZE
+    if (first === last) return this.#page(first).subarray(start, start + length)
+    const pages = Array.from({length: last - first + 1}, (_, i) => this.#page(first + i))
+    return Buffer.concat(pages).subarray(start, start + length)
+  }
+
+  /** The string that begins there, ended by a NUL before `end`. */
+  string(position: number, end: number, longest: number): string {
+    const limit = Math.min(end, this.size, position + longest)
+    const parts: Buffer[] = []
+    for (let at = position; at < limit; ) {
+      const part = this.bytes(at, Math.min(limit, (Math.floor(at / Pages.SIZE) + 1) * Pages.SIZE) - at)
+      const nul = part.indexOf(0)
+      parts.push(nul < 0 ? part : part.subarray(0, nul))
+      if (nul >= 0) return Buffer.concat(parts).toString()
+      at += part.length
+    }
+    throw new ElfError(limit < end ? 'a name in it is too long' : 'a name in it has no end')
+  }
+}
+
+/** The fields of one file, in its class and byte order. */
+class Image {
+  readonly #layout: (typeof LAYOUT)[32 | 64]
+  readonly #word: 4 | 8
+  #segments: Segment[] = []
+
+  constructor(
+    readonly file: Pages,
+    readonly bits: 32 | 64,
+    readonly little: boolean,
+  ) {
+    this.#layout = LAYOUT[bits]
+    this.#word = bits === 64 ? 8 : 4
+  }
+
+  #half(at: Buffer, offset: number): number {
+    return this.little ? at.readUInt16LE(offset) : at.readUInt16BE(offset)
+  }
+
+  #uint32(at: Buffer, offset: number): number {
+    return this.little ? at.readUInt32LE(offset) : at.readUInt32BE(offset)
+  }
+
+  /** An address or a size. What a double cannot hold exactly is past the end of any file. */
+  #address(at: Buffer, offset: number): number {
+    if (this.#word === 4) return this.#uint32(at, offset)
+    const [low, high] = this.little ? [offset, offset + 4] : [offset + 4, offset]
+    return this.#uint32(at, high) * 2 ** 32 + this.#uint32(at, low)
+  }
+
+  read(osabi: number): Elf {
+    const layout = this.#layout
+    const header = this.file.bytes(0, layout.ehdr)
+    const elf: Elf = {
+      class: this.bits,
+      littleEndian: this.little,
+      osabi,
+      type: this.#half(header, 16),
+      machine: this.#half(header, 18),
+      flags: this.#uint32(header, layout.flags),
+      interp: undefined,
+      dynamic: false,
+      soname: undefined,
+      needed: [],
+      filters: [],
+      rpath: undefined,
+      runpath: undefined,
+      flags1: 0,
+      dlopen: [],
+    }
+    if (elf.type !== ET_EXEC && elf.type !== ET_DYN) return elf
+    this.#readSegments(header)
+    const interp = this.#segments.find(segment => segment.type === PT_INTERP)
+    if (interp) elf.interp = this.#readInterp(interp)
+    const dynamic = this.#segments.find(segment => segment.type === PT_DYNAMIC)
+    if (dynamic) this.#readDynamic(dynamic, elf)
+    for (const segment of this.#segments) if (segment.type === PT_NOTE) this.#readNotes(segment, elf)
+    return elf
+  }
+
+  #readSegments(header: Buffer): void {
+    const {phoff, phentsize, phnum, phdr, offset, vaddr, filesz, align} = this.#layout
+    const count = this.#half(header, phnum)
+    if (count === 0) return
+    const size = this.#half(header, phentsize)
+    if (size !== phdr) throw new ElfError(`its program headers have ${size} bytes each instead of ${phdr}`)
+    if (count * phdr > PHDRS_MAX) throw new ElfError(`it has ${count} program headers`)
+    const table = this.file.bytes(this.#address(header, phoff), count * phdr)
+    for (let at = 0; at < table.length; at += phdr) {
+      this.#segments.push({
+        type: this.#uint32(table, at),
+        offset: this.#address(table, at + offset),
+        vaddr: this.#address(table, at + vaddr),
+        filesz: this.#address(table, at + filesz),
+        align: this.#address(table, at + align),
+      })
+    }
+  }
+
+  /** The rules are the kernel's (load_elf_binary): at most PATH_MAX bytes, and the last of them a NUL. */
+  #readInterp({offset, filesz}: Segment): string {
+    if (filesz < 2 || filesz > PATH_MAX) throw new ElfError(`the name of its interpreter has ${filesz} bytes`)
+    const bytes = this.file.bytes(offset, filesz)
+    if (bytes[filesz - 1] !== 0) throw new ElfError('the name of its interpreter has no end')
+    return bytes.toString('utf8', 0, bytes.indexOf(0))
+  }
+
+  /** From an address to where it is in the file, and to where the part of the file that is mapped there ends. */
+  #locate(address: number): {start: number; end: number} {
+    for (const {type, offset, vaddr, filesz} of this.#segments) {
+      if (type !== PT_LOAD || address < vaddr || address >= vaddr + filesz) continue
+      return {start: offset + (address - vaddr), end: offset + filesz}
+    }
+    throw new ElfError('its dynamic section refers to an address that is not in the file')
+  }
+
+  *#entries(dynamic: Segment): Generator<[tag: number, value: number]> {
+    const size = 2 * this.#word
+    const count = Math.floor(dynamic.filesz / size)
+    for (let i = 0; i < count; i++) {
+      if (i === DYNAMIC_MAX) throw new ElfError(`its dynamic section has ${count} entries`)
+      const entry = this.file.bytes(dynamic.offset + i * size, size)
+      const tag = this.#address(entry, 0)
+      if (tag === 0) return
+      yield [tag, this.#address(entry, this.#word)]
+    }
+  }
+
+  #readDynamic(dynamic: Segment, elf: Elf): void {
+    elf.dynamic = true
+    const single = new Map<number, number>()
+    const names: [tag: number, value: number][] = []
+    for (const [tag, value] of this.#entries(dynamic)) {
+      if (tag === DT_NEEDED || tag === DT_AUXILIARY || tag === DT_FILTER) names.push([tag, value])
+      else single.set(tag, value)
+      if (names.length > NEEDED_MAX) throw new ElfError(`it needs more than ${NEEDED_MAX} libraries`)
+    }
+    elf.flags1 = single.get(DT_FLAGS_1) ?? 0
+    const strings = [DT_SONAME, DT_RPATH, DT_RUNPATH].some(tag => single.has(tag)) || names.length > 0
+    if (!strings) return
+    const table = single.get(DT_STRTAB)
+    if (table === undefined) throw new ElfError('its dynamic section has no string table')
+    const {start, end} = this.#locate(table)
+    const stop = Math.min(end, start + (single.get(DT_STRSZ) ?? Number.POSITIVE_INFINITY))
+    const string = (offset: number, longest: number) => this.file.string(start + offset, stop, longest)
+    const optional = (tag: number, longest: number) =>
+      single.has(tag) ? string(single.get(tag)!, longest) : undefined
+    elf.soname = optional(DT_SONAME, PATH_MAX)
+    elf.rpath = optional(DT_RPATH, SEARCH_PATH_MAX)
+    elf.runpath = optional(DT_RUNPATH, SEARCH_PATH_MAX)
+    for (const [tag, value] of names) {
+      const name = string(value, PATH_MAX)
+      if (tag === DT_NEEDED) elf.needed.push(name)
+      else elf.filters.push({name, required: tag === DT_FILTER})
+    }
+  }
+
+  /** The loader does not look at these notes, so damaged ones do not keep a file from being used. */
+  #readNotes({offset, filesz, align}: Segment, elf: Elf): void {
+    if (filesz > NOTES_MAX || offset + filesz > this.file.size) return
+    const notes = this.file.bytes(offset, filesz)
+    const padded = (length: number) => Math.ceil(length / (align === 8 ? 8 : 4)) * (align === 8 ? 8 : 4)
+    for (let at = 0; at + 12 <= notes.length; ) {
+      const [nameSize, size, type] = [0, 4, 8].map(field => this.#uint32(notes, at + field)) as [
+        number,
+        number,
+        number,
+      ]
+      const start = at + padded(12 + nameSize)
+      if (start + size > notes.length) return
+      const name = notes.toString('latin1', at + 12, at + 12 + nameSize)
+      if (type === NOTE_DLOPEN && name === 'FDO\0') {
+        elf.dlopen.push(...parseDlopen(notes.toString('utf8', start, start + size)))
+      }
+      at = start + padded(size)
+    }
+  }
+}
+
+/** The text of one note: an array of objects, or in the format's first version a single object. */
+function parseDlopen(text: string): Dlopen[] {
+  let json: unknown
+  try {
+    json = JSON.parse(text.replace(/\0+$/, ''))
+  } catch {
+    return []
+  }
+  return [json].flat().flatMap((entry: unknown) => {
+    if (typeof entry !== 'object' || entry === null) return []
+    const {soname, feature, priority} = entry as Record<string, unknown>
+    const sonames = [soname].flat().filter(name => typeof name === 'string' && name !== '') as string[]
+    if (sonames.length === 0) return []
+    return {
+      sonames,
+      feature: typeof feature === 'string' ? feature : '',
+      priority: priority === 'required' || priority === 'suggested' ? priority : 'recommended',
+    }
+  })
+}

@@ -1,0 +1,300 @@
+import {type Elf, EM, type Priority} from './elf.ts'
+import type {Inspector} from './inspect.ts'
+
+/** A file that is needed, and why. */
+export interface Need {
+  /** As the loader opens it, links and all. */
+  path: string
+  /** The file that needs it. */
+  by: string
+  rule: string
+}
+
+/** A library that no rule finds. */
+export interface Lack {
+  what: string
+  by: string
+  /** Where it was looked for, in order. */
+  searched: string[]
+  /** Set when something was found at which the loader gives up. */
+  why?: string
+}
+
+/** What a program and its libraries map. */
+export interface Loading {
+  needs: Need[]
+  lacks: Lack[]
+  /** What would be opened with dlopen(3) if it were there, and is not necessary. */
+  absent: Lack[]
+}
+
+export interface LoaderOptions {
+  /** LD_LIBRARY_PATH */
+  libraryPath?: string | undefined
+  /** Down to which priority the libraries that `.note.dlopen` names are loaded too; default: recommended. */
+  dlopen?: Priority | 'none' | undefined
+  /**
+   * Whether ld.so.conf stands in for a missing ld.so.cache, as if ldconfig had just been run. ld.so itself does not
+   * read it.
+   */
+  ldSoConf?: boolean | undefined
+}
+
+/** An object in the address space. */
+export interface Loaded {
+  /** As opened: its directory is $ORIGIN. */
+  path: string
+  real: string
+  elf: Elf
+  /** The object on whose behalf it was loaded first; the program has none. */
+  loader: Loaded | undefined
+}
+
+export interface Candidate {
+  path: string
+  rule: string
+  /** The file that makes the loader look there; it would not do so by itself. */
+  configuration?: string | undefined
+}
+
+/** What became of one name: files (the first for any processor, the others for some), or why there is none. */
+export type Found =
+  | {candidates: Candidate[]}
+  | {candidates?: undefined; searched: string[]; why: string | undefined}
+
+/** What the loader makes of a file that has the right name. */
+export type Verdict = 'usable' | 'absent' | 'foreign' | {fatal: string}
+
+/** The notes of one search. */
+export class Search {
+  base: Candidate | undefined
+  readonly variants: Candidate[] = []
+  readonly searched: string[] = []
+  why: string | undefined
+
+  get over(): boolean {
+    return this.base !== undefined || this.why !== undefined
+  }
+
+  /** @returns whether the file can be loaded */
+  try(candidate: Candidate, verdict: Verdict): boolean {
+    if (verdict === 'usable') {
+      if (this.base) this.variants.push(candidate)
+      else this.base = candidate
+    } else if (verdict === 'foreign') {
+      this.searched.push(`${candidate.path} (for another kind of machine)`)
+    } else if (verdict !== 'absent') {
+      this.why = `${candidate.path}: ${verdict.fatal}`
+    }
+    return verdict === 'usable'
+  }
+
+  result(): Found {
+    const candidates = this.base ? [this.base, ...this.variants] : this.variants
+    if (candidates.length > 0 && this.why === undefined) return {candidates}
+    return {searched: this.searched, why: this.why}
+  }
+}
+
+/** Finds libraries as a certain dynamic loader would, without executing it. */
+export abstract class Loader {
+  readonly #found = new Map<string, Found>()
+
+  constructor(
+    readonly inspector: Inspector,
+    /** PT_INTERP */
+    readonly interpreter: string,
+    /** Any file that this loader loads. */
+    readonly abi: Elf,
+    readonly options: LoaderOptions,
+  ) {}
+
+  /** Whether a loaded library answers to its DT_SONAME. */
+  abstract readonly knowsSonames: boolean
+  /** The values of a DT_NEEDED; several when they depend on the processor, none when a $TOKEN has no value. */
+  abstract expand(name: string, object: Loaded): string[]
+  /** Whether the name means the loader itself, whatever is in the file system. */
+  abstract isItself(name: string): boolean
+  /** Everything of an object, and of those that loaded it, on which a search depends. */
+  protected abstract searchKey(object: Loaded): string
+  protected abstract search(name: string, object: Loaded): Found
+
+  find(name: string, object: Loaded): Found {
+    const key = `${name}\n${this.searchKey(object)}`
+    let found = this.#found.get(key)
+    if (!found) {
+      found = this.search(name, object)
+      this.#found.set(key, found)
+    }
+    return found
+  }
+
+  /** Follows everything that a program (or a library) needs, as the loader would map it. */
+  load(program: {path: string; elf: Elf}): Loading {
+    return new AddressSpace(this, program).fill()
+  }
+
+  /** The bytes of the loader's own file: its directories are compiled in. */
+  protected ownText(): string {
+    const {sysroot} = this.inspector
+    const entry = sysroot.resolve(this.interpreter)
+    return entry.size > 1 << 23 ? '' : (sysroot.read(entry.path)?.toString('latin1') ?? '')
+  }
+}
+
+const PRIORITIES = ['none', 'required', 'recommended', 'suggested']
+
+/** The objects of one program, in the order in which they are loaded: breadth first. */
+class AddressSpace {
+  readonly #loading: Loading = {needs: [], lacks: [], absent: []}
+  readonly #objects: Loaded[] = []
+  readonly #byName = new Map<string, Loaded>()
+  readonly #byReal = new Map<string, Loaded>()
+
+  constructor(
+    readonly loader: Loader,
+    program: {path: string; elf: Elf},
+  ) {
+    const main = {...program, real: program.path, loader: undefined}
+    this.#add(main, [main.elf.soname])
+    this.#addInterpreter(main)
+  }
+
+  fill(): Loading {
+    const {lacks, absent} = this.#loading
+    const threshold = PRIORITIES.indexOf(this.loader.options.dlopen ?? 'recommended')
+    const later: (() => void)[] = []
+    for (let i = 0; i < this.#objects.length || later.length > 0; ) {
+      const object = this.#objects[i]
+      if (!object) {
+        later.shift()!()
+        continue
+      }
+      i++
+      for (const {name, required} of object.elf.filters) {
+        const lack = this.#open(
+          name,
+          object,
+          where => `DT_${required ? 'FILTER' : 'AUXILIARY'} ${name} (${where})`,
+        )
+        if (lack && required) lacks.push(lack)
+      }
+      for (const name of object.elf.needed) {
+        const lack = this.#open(name, object, where => `DT_NEEDED ${name} (${where})`)
+        if (lack) lacks.push(lack)
+      }
+      for (const {sonames, feature, priority} of object.elf.dlopen) {
+        if (PRIORITIES.indexOf(priority) > threshold) continue
+        later.push(() => {
+          const rule = () => `dlopen ${priority}${feature && `: ${feature}`}`
+          let lack: Lack | undefined
+          for (const name of sonames) {
+            const failed = this.#open(name, object, rule)
+            if (!failed) return
+            lack ??= failed
+          }
+          ;(priority === 'required' ? lacks : absent).push({...lack!, what: sonames.join(' or ')})
+        })
+      }
+    }
+    return this.#loading
+  }
+
+  #open(name: string, by: Loaded, rule: (where: string) => string): Lack | undefined {
+    let found: Found = {searched: [], why: 'a $TOKEN in its name has no value for this machine'}
+    for (const expanded of this.loader.expand(name, by)) {
+      const known = this.#byName.get(expanded)
+      if (known) {
+        this.#loading.needs.push({path: known.path, by: by.real, rule: rule('loaded already')})
+        return undefined
+      }
+      found = this.loader.isItself(expanded)
+        ? {searched: [], why: `the loader ${this.loader.interpreter} is not there`}
+        : this.loader.find(expanded, by)
+      if (!found.candidates) continue
+      this.#map(expanded, by, found.candidates, rule)
+      return undefined
+    }
+    return {
+      what: name,
+      by: by.real,
+      searched: found.searched!,
+      ...(found.why !== undefined && {why: found.why}),
+    }
+  }
+
+  #map(name: string, by: Loaded, candidates: Candidate[], say: (where: string) => string): void {
+    const {inspector, knowsSonames} = this.loader
+    for (const [i, {path, rule, configuration}] of candidates.entries()) {
+      const real = inspector.sysroot.resolve(path).path
+      this.#loading.needs.push({path, by: by.real, rule: i === 0 ? say(rule) : rule})
+      if (configuration) {
+        this.#loading.needs.push({path: configuration, by: real, rule: 'tells the loader where to look'})
+      }
+      const inspected = inspector.inspect(real)
+      if (inspected.is !== 'elf') continue
+      const {elf} = inspected
+      // What is for some processors only is not what later names mean.
+      this.#add(
+        {path, real, elf, loader: by},
+        i > 0 ? [] : [name, path, knowsSonames ? elf.soname : undefined],
+      )
+    }
+  }
+
+  #add(object: Loaded, names: (string | undefined)[]): void {
+    const known = this.#byReal.get(object.real)
+    if (!known) {
+      this.#byReal.set(object.real, object)
+      this.#objects.push(object)
+    }
+    for (const name of names) {
+      if (name !== undefined && !this.#byName.has(name)) this.#byName.set(name, known ?? object)
+    }
+  }
+
+  /** The kernel has mapped it already, and it needs nothing. */
+  #addInterpreter(main: Loaded): void {
+    const {inspector, interpreter: path, knowsSonames} = this.loader
+    const entry = inspector.sysroot.resolve(path)
+    const inspected = entry.kind === 'file' ? inspector.inspect(entry.path) : undefined
+    if (inspected?.is !== 'elf') return
+    const elf = {...inspected.elf, needed: [], filters: [], dlopen: []}
+    this.#add({path, real: entry.path, elf, loader: main}, [path, knowsSonames ? elf.soname : undefined])
+  }
+}
+
+/**
+ * The loader that would load a library for which no program is at hand. From the names that glibc and musl give their
+ * own (sysdeps/.../ldsodefs.h, shlib-versions; musl's configure).
+ */
+export function usualInterpreter(elf: Elf): string {
+  const musl = elf.needed.some(name => /^libc\.(so|musl-.*)$/.test(name))
+  const {machine, flags} = elf
+  const hard = machine === EM.ARM && (flags & 0x400) !== 0
+  const endian = (big: string, little: string) => (elf.littleEndian ? little : big)
+  switch (machine) {
+    case EM.X86_64:
+      if (musl) return elf.class === 64 ? '/lib/ld-musl-x86_64.so.1' : '/lib/ld-musl-x32.so.1'
+      return elf.class === 64 ? '/lib64/ld-linux-x86-64.so.2' : '/libx32/ld-linux-x32.so.2'
+    case EM[386]:
+      return musl ? '/lib/ld-musl-i386.so.1' : '/lib/ld-linux.so.2'
+    case EM.AARCH64:
+      return musl ? '/lib/ld-musl-aarch64.so.1' : '/lib/ld-linux-aarch64.so.1'
+    case EM.ARM:
+      if (musl) return hard ? '/lib/ld-musl-armhf.so.1' : '/lib/ld-musl-arm.so.1'
+      return hard ? '/lib/ld-linux-armhf.so.3' : '/lib/ld-linux.so.3'
+    case EM.PPC64:
+      return musl
+        ? `/lib/ld-musl-powerpc64${endian('', 'le')}.so.1`
+        : endian('/lib64/ld64.so.1', '/lib64/ld64.so.2')
+    case EM.S390:
+      return musl ? '/lib/ld-musl-s390x.so.1' : '/lib/ld64.so.1'
+    case EM.RISCV:
+      return musl ? `/lib/ld-musl-riscv${elf.class}.so.1` : `/lib/ld-linux-riscv${elf.class}-lp64d.so.1`
+    case EM.LOONGARCH:
+      return musl ? '/lib/ld-musl-loongarch64.so.1' : '/lib64/ld-linux-loongarch-lp64d.so.1'
+    default:
+      return '/lib/ld.so.1'
+  }
+}

@@ -1,0 +1,164 @@
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+} from 'node:fs'
+
+/** A name in a tree: what lstat(2) says of it, or why there is nothing. */
+export interface Entry {
+  /** From the tree's root, through no link. */
+  path: string
+  kind: 'directory' | 'link' | 'file' | 'other' | 'missing'
+  /** The text of a link. */
+  target?: string
+  mode: number
+  size: number
+  /** The errno's name, when it is missing. */
+  why?: string
+}
+
+/** The kernel's MAXSYMLINKS (path_resolution(7)). */
+const LINKS_MAX = 40
+const READ_MAX = 1 << 26
+
+/**
+ * A directory as a process would see it after chroot(2) into it: absolute links and `..` stay inside. It is only read,
+ * and every name is asked for once, so it must not be kept while the tree changes.
+ */
+export class Sysroot {
+  readonly #prefix: string
+  readonly #entries = new Map<string, Entry>()
+  readonly #resolved = new Map<string, Entry>()
+  readonly #names = new Map<string, string[]>()
+
+  /** @param root the directory, as the caller names it */
+  constructor(readonly root = '/') {
+    this.#prefix = root.replace(/\/+$/, '')
+    this.#entries.set('/', {path: '/', kind: 'directory', mode: 0o755, size: 0})
+  }
+
+  /** The path by which the caller reaches what is at a path of the tree that passes through no link. */
+  outside(path: string): string {
+    return this.#prefix + path
+  }
+
+  /** What is at a path whose directories are no links; the last name may be one. */
+  lstat(path: string): Entry {
+    const known = this.#entries.get(path)
+    if (known) return known
+    const entry = this.#lstat(path)
+    this.#entries.set(path, entry)
+    return entry
+  }
+
+  #lstat(path: string): Entry {
+    try {
+      const stat = lstatSync(this.outside(path), {throwIfNoEntry: false})
+      if (!stat) return missing(path, 'ENOENT')
+      const {mode, size} = stat
+      if (stat.isSymbolicLink()) {
+        return {path, kind: 'link', mode, size, target: readlinkSync(this.outside(path))}
+      }
+      return {path, kind: stat.isDirectory() ? 'directory' : stat.isFile() ? 'file' : 'other', mode, size}
+    } catch (error) {
+      return missing(path, (error as NodeJS.ErrnoException).code ?? 'EIO')
+    }
+  }
+
+  /** Follows a path, and all links on it, to what is there. */
+  resolve(path: string): Entry {
+    const known = this.#resolved.get(path)
+    if (known) return known
+    const entry = this.#walk(this.lstat('/'), path, {links: 0})
+    this.#resolved.set(path, entry)
+    return entry
+  }
+
+  /** The same, telling of every directory and link on the way, in an order in which they can be created. */
+  trace(path: string, visit: (entry: Entry) => void): Entry {
+    return this.#walk(this.lstat('/'), path, {links: 0}, visit)
+  }
+
+  #walk(from: Entry, path: string, budget: {links: number}, visit?: (entry: Entry) => void): Entry {
+    let at = path.startsWith('/') ? this.lstat('/') : from
+    for (const name of path.split('/')) {
+      if (name === '' || name === '.') continue
+      if (at.kind !== 'directory') return missing(at.path, 'ENOTDIR')
+      if (name === '..') {
+        at = this.lstat(at.path.slice(0, at.path.lastIndexOf('/')) || '/')
+        continue
+      }
+      at = this.lstat(at.path === '/' ? `/${name}` : `${at.path}/${name}`)
+      if (at.kind === 'missing') return at
+      visit?.(at)
+      if (at.kind !== 'link') continue
+      if (++budget.links > LINKS_MAX) return missing(at.path, 'ELOOP')
+      const directory = this.lstat(at.path.slice(0, at.path.lastIndexOf('/')) || '/')
+      at = this.#walk(directory, at.target!, budget, visit)
+      if (at.kind === 'missing') return at
+    }
+    return at
+  }
+
+  /** The names in a directory, sorted; none when it is no directory. */
+  list(path: string): string[] {
+    const known = this.#names.get(path)
+    if (known) return known
+    const {kind, path: real} = this.resolve(path)
+    let names: string[] = []
+    try {
+      if (kind === 'directory') names = readdirSync(this.outside(real)).sort()
+    } catch {
+      // Not readable: as good as empty.
+    }
+    this.#names.set(path, names)
+    return names
+  }
+
+  /** Opens a regular file (a FIFO that was put in its place does not block) and closes it after use. */
+  open<T>(entry: Entry, use: (fd: number, size: number) => T): T {
+    const fd = openSync(
+      this.outside(entry.path),
+      constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY,
+    )
+    try {
+      const stat = fstatSync(fd)
+      if (!stat.isFile()) throw Object.assign(new Error('not a regular file'), {code: 'EINVAL'})
+      return use(fd, stat.size)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** A whole file, or undefined when it cannot be read (or is of an absurd size). */
+  read(path: string): Buffer | undefined {
+    const entry = this.resolve(path)
+    if (entry.kind !== 'file' || entry.size > READ_MAX) return undefined
+    try {
+      return this.open(entry, (fd, size) => readAt(fd, 0, Math.min(size, READ_MAX)))
+    } catch {
+      return undefined
+    }
+  }
+}
+
+function missing(path: string, why: string): Entry {
+  return {path, kind: 'missing', mode: 0, size: 0, why}
+}
+
+/** Up to `length` bytes from there; fewer where the file ends. */
+export function readAt(fd: number, position: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length)
+  let filled = 0
+  while (filled < length) {
+    const got = readSync(fd, bytes, filled, length - filled, position + filled)
+    if (got === 0) break
+    filled += got
+  }
+  return bytes.subarray(0, filled)
+}
