@@ -1,0 +1,119 @@
+import {spawnSync} from 'node:child_process'
+import {existsSync, mkdtempSync, rmSync} from 'node:fs'
+import {tmpdir} from 'node:os'
+import {join, resolve} from 'node:path'
+
+/** The built binary: every behaviour is shown on it. */
+export const HEW = resolve(import.meta.dirname, '../dist/hew')
+
+export interface Outcome {
+  stdout: string
+  stderr: string
+  /** The exit status, or 128+n for signal n, as a shell has it. */
+  status: number
+}
+
+export interface Spawning {
+  input?: string | Buffer
+  env?: Record<string, string | undefined>
+  cwd?: string
+  uid?: number
+  gid?: number
+  timeout?: number
+}
+
+/** Runs a program to its end; no terminal, an empty stdin unless `input` says otherwise. */
+export function run(program: string, words: string[], options: Spawning = {}): Outcome {
+  const {input = '', timeout = 60_000, env, ...rest} = options
+  const done = spawnSync(program, words, {
+    input,
+    timeout,
+    killSignal: 'SIGKILL',
+    maxBuffer: 1 << 28,
+    env: {PATH: process.env.PATH, HOME: process.env.HOME, ...env},
+    ...rest,
+  })
+  if (done.error && !done.status) throw done.error
+  const number = done.signal ? 128 + signals[done.signal]! : (done.status ?? -1)
+  return {stdout: done.stdout.toString(), stderr: done.stderr.toString(), status: number}
+}
+
+const signals: Record<string, number> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGKILL: 9,
+  SIGSEGV: 11,
+  SIGPIPE: 13,
+  SIGTERM: 15,
+  SIGABRT: 6,
+}
+
+/** `hew ...` */
+export function hew(...words: string[]): Outcome {
+  return run(HEW, words)
+}
+
+/** A shell line in which `hew` is the built binary. */
+export function shell(line: string, options: Spawning = {}): Outcome {
+  return run('/bin/sh', ['-c', `hew() { '${HEW}' "$@"; }; ${line}`], options)
+}
+
+/** A directory that is gone when the process ends, whatever happens. */
+export function scratch(): string {
+  const path = mkdtempSync(join(tmpdir(), 'hew-test-'))
+  process.on('exit', () => rmSync(path, {recursive: true, force: true}))
+  return path
+}
+
+interface Probe {
+  /** Why a test cannot run here, or undefined. */
+  lacking(): string | undefined
+  /** Where CI may be without it. Everything else is there, or CI has to fail. */
+  optional?: true
+}
+
+const program = (name: string): Probe => ({
+  lacking: () =>
+    (process.env.PATH ?? '').split(':').some(directory => existsSync(join(directory, name)))
+      ? undefined
+      : `${name} is not installed`,
+})
+
+/** What tests may ask of a machine. A name that is not here fails the test that asks for it. */
+const probes: Record<string, Probe> = {
+  root: {lacking: () => (process.getuid!() === 0 ? undefined : 'this takes root')},
+  crun: program('crun'),
+  runc: program('runc'),
+  busybox: program('busybox'),
+  strace: program('strace'),
+  expect: program('expect'),
+  debootstrap: program('debootstrap'),
+  'musl-gcc': program('musl-gcc'),
+  newuidmap: program('newuidmap'),
+  setpriv: program('setpriv'),
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: uvu's own type of a suite's context is any
+type Test = {(name: string, body: () => any): void; skip(...words: any[]): void}
+
+/**
+ * The test function, or one that skips and says why. In CI a machine that lacks what it should have is a failure.
+ * @param needs names of probes
+ */
+export function requires(test: Test, ...needs: string[]): (name: string, body: () => unknown) => void {
+  for (const need of needs) {
+    const probe = probes[need]
+    if (!probe) throw new Error(`no probe is called ${need}`)
+    const why = probe.lacking()
+    if (why === undefined) continue
+    return (name, body) => {
+      if (process.env.CI && !probe.optional)
+        return test(name, () => {
+          throw new Error(`CI cannot skip this: ${why}`)
+        })
+      console.log(`skipped: ${name}: ${why}`)
+      test.skip(name, body)
+    }
+  }
+  return test
+}

@@ -1,0 +1,66 @@
+import {test} from 'uvu'
+import * as assert from 'uvu/assert'
+import {type Options, parse} from '../../lib/cli/options.ts'
+
+const table = {
+  root: {short: 'r', value: 'ROOT', help: ''},
+  env: {short: 'e', value: 'K=V', many: true, help: ''},
+  init: {help: ''},
+  map: {value: 'WHO', choices: ['self', 'auto'], help: ''},
+} as const
+
+const refused = (words: string[], message: string, stopEarly = false) =>
+  assert.throws(
+    () => parse<Options>(table, words, stopEarly),
+    (error: Error) => {
+      assert.is(error.message, message)
+      return true
+    },
+  )
+
+test('values, switches, lists', () => {
+  const {options, operands} = parse(table, ['-r', '/x', '--env=A=1', '-e', 'B=2', '--init', 'a', 'b'])
+  assert.equal(options, {root: '/x', env: ['A=1', 'B=2'], init: true, map: undefined})
+  assert.equal(operands, ['a', 'b'])
+})
+
+test('numbers stay text', () => {
+  const {options, operands} = parse(table, ['--root', '007', '08'])
+  assert.is(options.root, '007')
+  assert.equal(operands, ['08'])
+})
+
+for (const [words, operands] of [
+  [
+    ['sh', '-c', 'x', '--', 'y'],
+    ['sh', '-c', 'x', '--', 'y'],
+  ],
+  [
+    ['--', 'sh', '--', '-r'],
+    ['sh', '--', '-r'],
+  ],
+  [['--init', '--', '--init=1'], ['--init=1']],
+  [
+    ['--init', 'ls', '--init=5', '--no-init', '--rot'],
+    ['ls', '--init=5', '--no-init', '--rot'],
+  ],
+  [['-r', '/x', '-'], ['-']],
+  [[], []],
+] as const)
+  test(`options end at the first operand: ${words.join(' ')}`, () => {
+    assert.equal(parse(table, [...words], true).operands, [...operands])
+  })
+
+test('what cannot be understood', () => {
+  refused(['--rot', '/x'], 'unknown option --rot: did you mean --root?')
+  refused(['--frobnicate'], 'unknown option --frobnicate')
+  refused(['-z'], 'unknown option -z')
+  refused(['--root'], '--root needs a value: --root ROOT')
+  refused(['--root', '/a', '--root', '/b'], '--root is given 2 times')
+  refused(['--init=yes'], '--init=yes: --init is a switch and takes no value')
+  refused(['--no-init'], '--no-init: --init is a switch and takes no value')
+  refused(['--map', 'some'], '--map some: it is one of self, auto')
+  refused(['--__proto__'], 'unknown option --__proto__')
+})
+
+test.run()
