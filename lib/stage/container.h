@@ -1,0 +1,54 @@
+/* What the rooms that make a container share: namespaces.c, mounts.c, process.c, supervise.c. */
+#ifndef CONTAINER_H
+#define CONTAINER_H
+
+#include "stage.h"
+
+#include <termios.h>
+
+/* ---- namespaces.c ---- */
+
+/* The flags of a list: "mnt,pid"; "-" is none. */
+unsigned long namespaces_from(const char *list);
+/* In the container, as long as it is set up: its end of the line to the supervisor, else -1. */
+extern int line_fd;
+/* What the container tells its supervisor: it executes, or it could not. */
+enum { LINE_EXECUTES = 'E', LINE_FAILED = 'F' };
+/* From now on, whoever ends first, the supervisor's death is this process's as well. */
+void die_with_supervisor(void);
+
+/* ---- supervise.c ---- */
+
+/* The caller's terminal, as it was found; fd is -1 when there is none. */
+extern struct terminal {
+    int fd;
+    dev_t device;
+    bool foreground; /* its foreground process group was ours */
+    struct termios settings;
+} terminal;
+/* The tree to remove when the container has ended. */
+extern struct leftover {
+    const char *path;
+    dev_t dev;
+    ino_t ino;
+} leftover;
+
+struct container {
+    pid_t pid;          /* as we see it */
+    int pidfd, line;    /* line: our end of it */
+    const char *number; /* its name in /proc, which may be another PID namespace's; "" when there is no /proc */
+    bool pid_namespace; /* it is PID 1 of its own: signals it has no handler for do nothing */
+};
+/* Waits, passes signals on, cleans up; ends with the container's exit status. */
+_Noreturn void supervise(const struct container *container);
+/* The setup cannot go on: ends the container, cleans up. The message has been said. */
+_Noreturn void give_up(const struct container *container);
+
+/* ---- process.c ---- */
+
+/* What Ctrl-Z and its like do when nobody handles them. */
+bool stops_by_default(int number);
+/* It would end a process that does nothing about it (signal(7)). */
+bool ends_by_default(int number);
+
+#endif

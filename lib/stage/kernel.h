@@ -1,0 +1,51 @@
+/* System calls that glibc wraps late (2.36) or not at all. linux/mount.h and sys/mount.h
+ * define the same names: include this file, and neither of them. */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef MNT_DETACH
+#define MNT_DETACH 2
+#endif
+
+static inline long kernel_clone3(struct clone_args *args) { return syscall(SYS_clone3, args, sizeof *args); }
+static inline int kernel_pidfd_send_signal(int pidfd, int number) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
+}
+
+static inline int kernel_openat2(int directory, const char *path, struct open_how *how) {
+    return (int)syscall(SYS_openat2, directory, path, how, sizeof *how);
+}
+static inline int kernel_fsopen(const char *type) { return (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC); }
+static inline int kernel_fsconfig(int fd, unsigned command, const char *key, const char *value) {
+    return (int)syscall(SYS_fsconfig, fd, command, key, value, 0);
+}
+static inline int kernel_fsmount(int fd, unsigned attributes) {
+    return (int)syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes);
+}
+static inline int kernel_open_tree(int directory, const char *path, unsigned flags) {
+    return (int)syscall(SYS_open_tree, directory, path, flags | OPEN_TREE_CLOEXEC);
+}
+static inline int kernel_move_mount(int from, int to) {
+    return (int)syscall(SYS_move_mount, from, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+static inline int kernel_mount_setattr(int fd, unsigned flags, struct mount_attr *attributes) {
+    return (int)syscall(SYS_mount_setattr, fd, "", flags | AT_EMPTY_PATH, attributes, sizeof *attributes);
+}
+static inline int kernel_mount_propagation(const char *path, unsigned long flags) {
+    return (int)syscall(SYS_mount, NULL, path, NULL, flags, NULL);
+}
+static inline int kernel_umount(const char *path, int flags) { return (int)syscall(SYS_umount2, path, flags); }
+static inline int kernel_pivot_root(const char *to, const char *old) {
+    return (int)syscall(SYS_pivot_root, to, old);
+}
+
+#endif

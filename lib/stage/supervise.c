@@ -1,0 +1,207 @@
+#include "container.h"
+
+#include "kernel.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+struct terminal terminal = {.fd = -1};
+struct leftover leftover;
+
+/* ---- the caller's terminal ---- */
+
+/* Ours again, with the settings it had. What runs in the foreground meanwhile, if it is neither
+ * ours nor the container's, keeps it: `hew enter ... &` has no business there. */
+static void terminal_give_back(const struct container *container) {
+    if (terminal.fd < 0 || !terminal.foreground) return;
+    pid_t now = tcgetpgrp(terminal.fd);
+    if (now != getpgrp()) {
+        bool left = now > 0 && kill(-now, 0) && errno == ESRCH;
+        if (!left && now != container->pid) return;
+        tcsetpgrp(terminal.fd, getpgrp()); /* SIGTTOU is blocked */
+    }
+    tcsetattr(terminal.fd, TCSADRAIN, &terminal.settings);
+}
+
+/* ---- the end ---- */
+
+/* The container said that it executes the command, and nothing after that. */
+static bool executed(const struct container *container) {
+    char said, last = 0;
+    while (recv(container->line, &said, 1, MSG_DONTWAIT) == 1) last = said;
+    return last == LINE_EXECUTES;
+}
+
+/* Only the very directory that the plan meant: its name may be another's by now. */
+static bool remove_leftover(void) {
+    char above[PATH_MAX];
+    const char *slash = strrchr(leftover.path, '/');
+    struct stat st;
+    if (!slash || snprintf(above, sizeof above, "%.*s/", (int)(slash - leftover.path), leftover.path) >= (int)sizeof above) return false;
+    int parent = open(above, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (parent < 0 || fstatat(parent, slash + 1, &st, AT_SYMLINK_NOFOLLOW)) return errno == ENOENT;
+    if (st.st_dev == leftover.dev && st.st_ino == leftover.ino) return remove_tree_at(parent, slash + 1);
+    say("%s stays: it is not what it was any more", leftover.path);
+    return false;
+}
+
+static _Noreturn void finish(const struct container *container, int status) {
+    terminal_give_back(container);
+    if (leftover.path && !remove_leftover() && status == 0) status = EXIT_HEW;
+    if (!executed(container)) journal_undo();
+    _exit(status);
+}
+
+void give_up(const struct container *container) {
+    kernel_pidfd_send_signal(container->pidfd, SIGKILL);
+    waitpid(container->pid, NULL, 0);
+    finish(container, EXIT_HEW);
+}
+
+/* ---- signals ---- */
+
+enum handling { BLOCKED, IGNORED, CAUGHT, NOT_HANDLED, UNKNOWN };
+
+static enum handling how_it_handles(const struct container *container, int number) {
+    char path[64], text[4096];
+    if (!*container->number) return UNKNOWN;
+    snprintf(path, sizeof path, "/proc/%s/status", container->number);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return UNKNOWN;
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (length <= 0) return UNKNOWN;
+    text[length] = 0;
+    static const char *const keys[] = {"\nSigBlk:\t", "\nSigIgn:\t", "\nSigCgt:\t"};
+    for (enum handling handling = BLOCKED; handling <= CAUGHT; handling++) {
+        const char *value = strstr(text, keys[handling]);
+        if (value && strtoull(value + strlen(keys[handling]), NULL, 16) >> (number - 1) & 1) return handling;
+    }
+    return NOT_HANDLED;
+}
+
+/* Still setting up: signals are blocked there, and those without a handler would be lost when it executes. */
+static bool setting_up(const struct container *container) {
+    char said[1];
+    ssize_t n = recv(container->line, said, sizeof said, MSG_DONTWAIT | MSG_PEEK);
+    if (n == 1 && *said == LINE_EXECUTES) return false;
+    return n != 0;
+}
+
+/* The terminal sends to the whole foreground process group; whoever is in ours has its signal already. */
+static bool has_it_already(const struct container *container, const siginfo_t *info) {
+    return info->si_code == SI_KERNEL && getpgid(container->pid) == getpgrp();
+}
+
+/* As a shell's job would: the container stops, then we do, and the shell takes the terminal. */
+static void suspend(const struct container *container, const siginfo_t *info) {
+    struct termios inner;
+    pid_t inner_group = terminal.fd < 0 ? -1 : tcgetpgrp(terminal.fd);
+    bool had_terminal = inner_group > 0 && !tcgetattr(terminal.fd, &inner);
+
+    /* A reaping init blocks all signals: it passes this one on. Anyone else is stopped from
+     * outside, because PID 1 cannot be stopped by what it does not handle. */
+    if (how_it_handles(container, info->si_signo) != BLOCKED) kernel_pidfd_send_signal(container->pidfd, SIGSTOP);
+    else if (!has_it_already(container, info)) kernel_pidfd_send_signal(container->pidfd, info->si_signo);
+    terminal_give_back(container);
+
+    /* By SIGTSTP, not SIGSTOP: the kernel ignores it where no shell is there to continue us. */
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTSTP);
+    raise(SIGTSTP);
+    sigprocmask(SIG_UNBLOCK, &stop, NULL); /* here we stand still until SIGCONT */
+    sigprocmask(SIG_BLOCK, &stop, NULL);
+
+    if (had_terminal && terminal.foreground && tcgetpgrp(terminal.fd) == getpgrp()) {
+        tcsetattr(terminal.fd, TCSADRAIN, &inner);
+        if (inner_group != getpgrp()) tcsetpgrp(terminal.fd, inner_group);
+    }
+    kernel_pidfd_send_signal(container->pidfd, SIGCONT);
+}
+
+/* The status to end with when the signal was its end, else 0. */
+static int pass_on(const struct container *container, const siginfo_t *info) {
+    int number = info->si_signo;
+    if (ends_by_default(number)) {
+        /* PID 1 of a namespace is not ended by signals it does not handle (pid_namespaces(7)), but
+         * who types `hew enter sleep 100` and Ctrl-C means just that. */
+        bool deaf = container->pid_namespace && how_it_handles(container, number) == NOT_HANDLED;
+        if (deaf || setting_up(container)) {
+            kernel_pidfd_send_signal(container->pidfd, SIGKILL);
+            return 128 + number;
+        }
+    }
+    if (!has_it_already(container, info)) kernel_pidfd_send_signal(container->pidfd, number);
+    return 0;
+}
+
+/* ---- the wait ---- */
+
+/* What we opened ourselves closes on exec; what does not was given to us, for the container's steps at most. */
+static void close_inherited(void) {
+    struct {
+        uint64_t inode, offset;
+        uint16_t length;
+        uint8_t type;
+        char name[];
+    } *entry; /* getdents64(2): opendir() would keep 32 KiB as long as the container lives */
+    _Alignas(8) char entries[1024];
+    int directory = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0) return;
+    for (long size; (size = syscall(SYS_getdents64, directory, entries, sizeof entries)) > 0;)
+        for (char *at = entries; at < entries + size; at += entry->length) {
+            entry = (void *)at;
+            int fd = atoi(entry->name); /* "." and "..": 0 */
+            if (fd > 2 && !(fcntl(fd, F_GETFD) & FD_CLOEXEC)) close(fd);
+        }
+    close(directory);
+}
+
+/* Nothing of what we hold may outlive the container's use of it: the next command of a
+ * pipe waits for the end of our stdout. stderr stays, for messages. */
+static void let_go(void) {
+    close_inherited();
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd < 2; fd++)
+        if (null < 0 || dup2(null, fd) < 0) close(fd);
+    if (null > 1) close(null);
+    if (root_fd >= 0) close(root_fd);
+    root_fd = -1;
+    if (chdir("/")) return; /* our directory stays busy, no more */
+}
+
+void supervise(const struct container *container) {
+    sigset_t all;
+    sigfillset(&all);
+    int ended_by = 0;
+    let_go();
+    for (;;) {
+        siginfo_t info, child = {0};
+        int number = sigwaitinfo(&all, &info);
+        if (number < 0) continue; /* EINTR: we were stopped */
+        if (number == SIGCHLD) {
+            if (waitid(P_PID, (id_t)container->pid, &child, WEXITED | WSTOPPED | WNOHANG) || !child.si_pid) continue;
+            if (child.si_code == CLD_STOPPED) {
+                child.si_signo = SIGTSTP;
+                suspend(container, &child);
+            } else if (child.si_code == CLD_EXITED) {
+                finish(container, child.si_status);
+            } else {
+                finish(container, ended_by ? ended_by : 128 + child.si_status);
+            }
+        } else if (stops_by_default(number)) {
+            suspend(container, &info);
+        } else {
+            int status = pass_on(container, &info);
+            if (status) ended_by = status;
+        }
+    }
+}
