@@ -40,7 +40,7 @@ export interface Parsed<O extends Options> {
 export function parse<O extends Options>(table: O, words: string[], stopEarly = false): Parsed<O> {
   const names = Object.keys(table)
   const valued = names.filter(name => table[name]!.value !== undefined)
-  const parsed = minimist(words, {
+  const settings = {
     string: ['_', ...valued],
     boolean: names.filter(name => !valued.includes(name)),
     alias: Object.fromEntries(
@@ -48,16 +48,29 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
     ),
     stopEarly,
     '--': true,
-    unknown: word => {
+    unknown: (word: string) => {
       if (!word.startsWith('-') || word === '-') return true
       throw unknownOption(word, names)
     },
-  })
+  }
+  const parsed = split(words, settings, names)
   const operands = stopEarly ? tail(words, parsed._.length) : [...parsed._, ...(parsed['--'] ?? [])]
   const given = words.slice(0, words.length - operands.length)
   const options: Record<string, string | string[] | boolean | undefined> = {}
   for (const name of names) options[name] = read(name, table[name]!, parsed[name], given)
   return {options: options as Values<O>, operands}
+}
+
+function split(words: string[], settings: minimist.Opts, names: string[]): minimist.ParsedArgs {
+  try {
+    return minimist(words, settings)
+  } catch (error) {
+    // minimist keeps options in a plain object and stumbles over the names that this inherits: --constructor.
+    const stumble = words.find(
+      word => word.startsWith('--') && word.replace(/^--|=.*/gs, '') in Object.prototype,
+    )
+    throw error instanceof UsageError || stumble === undefined ? error : unknownOption(stumble, names)
+  }
 }
 
 /** The words from the first operand on: minimist takes away a `--` that belongs to the command behind it. */
