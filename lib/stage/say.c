@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+void (*undo)(void) = journal_undo;
+
 static const char *name = "hew";
 
 enum { MAX_HINTS = 16 };
@@ -34,12 +36,12 @@ static const char *hint_for(int error) {
 
 /* One write per line, so that lines of a pipe's commands do not mix. Control
  * characters (a hostile file name) are shown, not sent to the terminal. */
-static void line(int error, const char *format, va_list arguments) {
+static void line(int error, const char *why, const char *format, va_list arguments) {
     char raw[4096], text[3 * sizeof raw];
     int n = snprintf(raw, sizeof raw, "%s: ", name);
     size_t length = n < 0 ? 0 : (size_t)n;
     length += (size_t)vsnprintf(raw + length, sizeof raw - length, format, arguments);
-    if (length < sizeof raw && error) length += (size_t)snprintf(raw + length, sizeof raw - length, ": %s", strerror(error));
+    if (length < sizeof raw && why) length += (size_t)snprintf(raw + length, sizeof raw - length, ": %s", why);
     const char *advice = hint_for(error);
     if (length < sizeof raw && advice) length += (size_t)snprintf(raw + length, sizeof raw - length, ": %s", advice);
     if (length > sizeof raw - 1) length = sizeof raw - 1;
@@ -59,7 +61,7 @@ void say(const char *format, ...) {
     va_start(arguments, format);
     int count = hint_count;
     hint_count = 0;
-    line(0, format, arguments);
+    line(0, NULL, format, arguments);
     hint_count = count;
     va_end(arguments);
 }
@@ -67,17 +69,26 @@ void say(const char *format, ...) {
 void fail(int error, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    line(error, format, arguments);
+    line(error, error ? strerror(error) : NULL, format, arguments);
     va_end(arguments);
-    journal_undo();
+    undo();
     _exit(EXIT_HEW);
 }
 
 void fail_with(int status, int error, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    line(error, format, arguments);
+    line(error, error ? strerror(error) : NULL, format, arguments);
     va_end(arguments);
-    journal_undo();
+    undo();
     _exit(status);
+}
+
+void refuse(int error, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    line(error, NULL, format, arguments);
+    va_end(arguments);
+    undo();
+    _exit(EXIT_HEW);
 }

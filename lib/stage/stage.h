@@ -45,10 +45,22 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A sentence for the user if the next step fails with this errno (0: any). */
 void hint(int error, const char *text);
 void hints_forget(void);
-/* Message, ": strerror(error)" unless error is 0, ": hint" if there is one; undoes the journal; exits. */
+/* As fail(), where the message itself says what the error is: only its hint is added. */
+_Noreturn void refuse(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Message, ": strerror(error)" unless error is 0, ": hint" if there is one; undoes; exits. */
 _Noreturn void fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void fail_with(int status, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* ---- interrupt.c: INT, TERM and HUP, between `begin` and `keep` ---- */
+
+void interrupts_hold(void);
+void interrupts_release(void);
+bool interrupts_held(void);
+/* If one has come: undoes the journal and dies by it. To be called in every long loop. */
+void interrupted(void);
+/* poll(2) of one descriptor, and interrupted() meanwhile. */
+void wait_for(int fd, short events);
 
 /* ---- journal.c: what was created, so that it can be taken back ---- */
 
@@ -58,6 +70,8 @@ void journal_created(int parent, const char *name);
 void journal_keep(void);
 /* Remove, last first, what was created since. Never follows a link, never crosses a mount. */
 void journal_undo(void);
+/* What fail() does: journal_undo(), or behind a container's own mounts what undoes those (mounts.c). */
+extern void (*undo)(void);
 
 /* ---- beneath.c: paths inside a root that may be hostile ---- */
 
@@ -66,8 +80,17 @@ extern int root_fd;
 extern const char *root_path;
 /* openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS below root_fd; -1 and errno on failure. */
 int open_beneath(const char *path, int flags, mode_t mode);
-/* The parent directory of `path` as an O_PATH descriptor; *name is its last component. */
+/* The parent directory of `path` as an O_PATH descriptor; *name is its last component
+ * ("." for the root itself). -1 and errno on failure; the caller closes it. */
 int parent_beneath(const char *path, const char **name);
+
+/* ---- remove.c ---- */
+
+/* Removes a file or a directory tree. Never follows a link, never crosses a mount. False when
+ * something had to stay; it has been said what, and why. */
+bool remove_tree_at(int parent, const char *name);
+/* The directory `path` (the machine's) and all below it, if it still is the one with this device and inode. */
+bool remove_tree(const char *path, dev_t dev, ino_t ino);
 
 /* ---- steps.c: the table and the loop ---- */
 
@@ -81,6 +104,9 @@ extern const struct step archive_steps[];   /* archive.c */
 extern const struct step namespace_steps[]; /* namespaces.c */
 extern const struct step mount_steps[];     /* mounts.c */
 extern const struct step process_steps[];   /* process.c */
+
+/* What the stage ends with when no step fails. */
+extern int exit_status;
 
 void run_steps(void);
 int stage_main(int argc, char **argv, char **envp);

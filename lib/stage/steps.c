@@ -32,8 +32,11 @@ static const struct step *find(const char *name) {
     return NULL;
 }
 
+int exit_status;
+
 void run_steps(void) {
     while (words_left()) {
+        interrupted();
         const char *name = word();
         const struct step *step = find(name);
         if (!step) fail(0, "no step is called '%s'", name);
@@ -47,5 +50,7 @@ int stage_main(int argc, char **argv, char **envp) {
     (void)argv;
     words_from_environment(envp);
     run_steps();
-    return 0;
+    /* Whoever writes the words may have died between two steps. */
+    if (interrupts_held()) fail(0, "the plan ends before its work is kept");
+    return exit_status;
 }

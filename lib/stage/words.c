@@ -1,6 +1,7 @@
 #include "stage.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,8 +23,9 @@ void words_from_descriptor(int fd) {
 static bool refill(void) {
     ssize_t n;
     do {
+        wait_for(descriptor, POLLIN);
         n = read(descriptor, buffer, sizeof buffer);
-    } while (n < 0 && errno == EINTR);
+    } while (n < 0 && (errno == EINTR || errno == EAGAIN));
     if (n < 0) fail(errno, "cannot read the steps");
     have = (size_t)n;
     used = 0;

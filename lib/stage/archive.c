@@ -1,0 +1,259 @@
+/*
+ * The entries of an archive that TypeScript reads. Nothing here looks at names: wherever they
+ * lead, with links that earlier entries made and "..", it is inside the root (RESOLVE_IN_ROOT).
+ */
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+static struct entry {
+    mode_t mode;
+    struct owner owner;
+    struct timespec times[2];
+} entry;
+
+/* For the next entry. */
+static struct attribute {
+    char name[XATTR_NAME_SIZE];
+    void *value;
+    size_t size;
+} *attributes;
+static size_t attribute_count;
+
+static void read_owner(void) {
+    entry.owner.uid = (uid_t)word_number(10);
+    entry.owner.gid = (gid_t)word_number(10);
+    entry.times[0].tv_nsec = UTIME_OMIT;
+    entry.times[1] = time_word();
+}
+
+static void read_mode(void) {
+    entry.mode = (mode_t)word_number(8) & 07777;
+    read_owner();
+}
+
+static void set_attributes(int fd, const char *path) {
+    for (size_t i = 0; i < attribute_count; i++) {
+        struct attribute *at = &attributes[i];
+        int error = set_xattr(fd, at->name, at->value, at->size, path);
+        if (error) fail(error, "cannot write the attribute %s of %s", at->name, in_root(path));
+    }
+}
+
+static void forget_attributes(void) {
+    for (size_t i = 0; i < attribute_count; i++) free(attributes[i].value);
+    attribute_count = 0;
+}
+
+/* ---- where an entry goes ---- */
+
+/* A directory without an entry, so far: later entries may find it ours to change. */
+static void made(int parent, const char *name) {
+    int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return;
+    place_known(fd, parent, name);
+    finish_later(fd, 0755, (struct timespec[]){{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_OMIT}});
+    close(fd);
+}
+
+static void make_parents(const char *path) {
+    char prefix[PATH_MAX];
+    if (strlen(path) >= sizeof prefix) fail(ENAMETOOLONG, "cannot create %.64s...", path);
+    strcpy(prefix, path);
+    for (char *slash = prefix; (slash = strchr(slash + 1, '/'));) {
+        const char *name;
+        *slash = 0;
+        int parent = parent_beneath(prefix, &name);
+        if (parent < 0 && errno != EINVAL) fail(errno, "cannot create %s", in_root(path));
+        if (parent >= 0) {
+            if (make_directory(parent, name, 0755)) made(parent, name);
+            else if (errno != EEXIST) fail(errno, "cannot create %s", in_root(prefix));
+            close(parent);
+        }
+        *slash = '/';
+    }
+}
+
+static int entry_parent(const char *path, const char **name) {
+    int parent = parent_beneath(path, name);
+    if (parent < 0 && errno == ENOENT) {
+        make_parents(path);
+        parent = parent_beneath(path, name);
+    }
+    if (parent < 0) fail(errno, "cannot create %s", in_root(path));
+    struct stat st, root;
+    if (!strcmp(*name, MARKER) && !fstat(parent, &st) && !fstat(root_fd, &root) && st.st_ino == root.st_ino)
+        refuse(EEXIST, "the archive has a " MARKER ": it is unfinished itself");
+    return parent;
+}
+
+/* As tar does it: what an entry finds under its name goes, a directory only when it is empty. */
+static void put(int parent, const char *temporary, const char *name, const char *path) {
+    struct stat there;
+    if (!fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) && S_ISDIR(there.st_mode) && unlinkat(parent, name, AT_REMOVEDIR))
+        fail(errno, "cannot replace the directory %s by %s", in_root(path), kind(entry.mode));
+    settle(parent, temporary, name, true, path);
+    close(parent);
+    forget_attributes();
+}
+
+/* ---- entries ---- */
+
+static void step_entry_file(void) {
+    static char block[1 << 18];
+    read_mode();
+    unsigned long long size = word_number(10);
+    const char *path = word(), *name;
+    char temporary[TEMPORARY], kept[PATH_MAX];
+    int parent = entry_parent(path, &name);
+    path = strcpy(kept, path); /* raw_bytes() uses the words' room */
+    int fd = temporary_file(parent, temporary, path);
+    for (size_t part; size > 0; size -= part) {
+        interrupted();
+        part = size < sizeof block ? (size_t)size : sizeof block;
+        raw_bytes(block, part);
+        write_all(fd, block, part, path);
+    }
+    if (!set_owner(fd, entry.owner, path)) entry.mode &= ~(mode_t)(S_ISUID | S_ISGID);
+    set_attributes(fd, path);
+    if (!set_mode(fd, entry.mode) || futimens(fd, entry.times)) fail(errno, "cannot change the attributes of %s", in_root(path));
+    close(fd);
+    entry.mode |= S_IFREG;
+    put(parent, temporary, name, path);
+}
+
+static int open_directory(int parent, const char *name) {
+    return openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* Something else has the name. A link to a directory stays, as in a merged /usr; anything else goes. */
+static int replaced_by_directory(int parent, const char *name, const char *path) {
+    int there = open_beneath(path, O_PATH | O_DIRECTORY, 0);
+    if (there >= 0) {
+        close(there);
+        return -1;
+    }
+    char temporary[TEMPORARY];
+    temporary_name(temporary);
+    if (!make_directory(parent, temporary, S_IRWXU)) fail(errno, "cannot create %s", in_root(path));
+    settle(parent, temporary, name, true, path);
+    return open_directory(parent, name);
+}
+
+static void step_entry_dir(void) {
+    read_mode();
+    const char *path = word(), *name;
+    int parent = entry_parent(path, &name);
+    bool ours = make_directory(parent, name, S_IRWXU);
+    if (!ours && errno != EEXIST) fail(errno, "cannot create %s", in_root(path));
+    int fd = open_directory(parent, name);
+    if (fd < 0 && (errno == ENOTDIR || errno == ELOOP)) {
+        fd = replaced_by_directory(parent, name, path);
+        ours = fd >= 0;
+    } else if (fd < 0) {
+        fail(errno, "cannot open %s", in_root(path));
+    }
+    if (ours) place_known(fd, parent, name);
+    /* One that was there before all of this keeps its own attributes. */
+    if (ours || (fd >= 0 && (finish_expected(fd) || (root_is_new && !strcmp(name, "."))))) {
+        if (!set_owner(fd, entry.owner, path)) entry.mode &= ~(mode_t)(S_ISUID | S_ISGID);
+        set_attributes(fd, path);
+        finish_later(fd, entry.mode, entry.times);
+    }
+    if (fd >= 0) close(fd);
+    close(parent);
+    forget_attributes();
+}
+
+static void entry_node(struct node node, const char *path) {
+    const char *name;
+    char temporary[TEMPORARY];
+    int parent = entry_parent(path, &name);
+    entry.mode = node.mode;
+    if (!temporary_node(parent, temporary, &node)) {
+        if (errno != EPERM || !node.device) fail(errno, "cannot create %s", in_root(path));
+        device_left_out(errno, path);
+        close(parent);
+        forget_attributes();
+        return;
+    }
+    int fd = finish_node(parent, temporary, &node, entry.owner, entry.times, path);
+    set_attributes(fd, path);
+    close(fd);
+    put(parent, temporary, name, path);
+}
+
+static void step_entry_symlink(void) {
+    read_owner();
+    char target[PATH_MAX];
+    const char *text = word();
+    if (strlen(text) >= sizeof target) fail(ENAMETOOLONG, "cannot link to %.64s...", text);
+    strcpy(target, text);
+    entry_node((struct node){.mode = S_IFLNK | 0777, .target = target}, word());
+}
+
+static void step_entry_device(void) {
+    read_mode();
+    mode_t type = *word() == 'b' ? S_IFBLK : S_IFCHR;
+    unsigned major = (unsigned)word_number(10), minor = (unsigned)word_number(10);
+    entry_node((struct node){.mode = type | entry.mode, .device = makedev(major, minor)}, word());
+}
+
+static void step_entry_fifo(void) {
+    read_mode();
+    entry_node((struct node){.mode = S_IFIFO | entry.mode}, word());
+}
+
+static void step_entry_link(void) {
+    char target[PATH_MAX], temporary[TEMPORARY];
+    const char *text = word(), *name, *target_name;
+    if (strlen(text) >= sizeof target) fail(ENAMETOOLONG, "cannot link to %.64s...", text);
+    strcpy(target, text);
+    const char *path = word();
+    int parent = entry_parent(path, &name), target_parent = parent_beneath(target, &target_name);
+    struct stat first, there;
+    if (target_parent < 0 || fstatat(target_parent, target_name, &first, AT_SYMLINK_NOFOLLOW))
+        fail(errno, "cannot link %s to %s", in_root(path), target);
+    bool same = !fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) && there.st_ino == first.st_ino && there.st_dev == first.st_dev;
+    if (same) {
+        close(parent);
+    } else {
+        temporary_name(temporary);
+        if (linkat(target_parent, target_name, parent, temporary, 0)) fail(errno, "cannot link %s to %s", in_root(path), target);
+        journal_created(parent, temporary);
+        entry.mode = first.st_mode;
+        put(parent, temporary, name, path);
+    }
+    close(target_parent);
+    forget_attributes();
+}
+
+static void step_entry_xattr(void) {
+    attributes = reallocarray(attributes, attribute_count + 1, sizeof *attributes);
+    if (!attributes) fail(ENOMEM, "cannot keep an attribute");
+    struct attribute *at = &attributes[attribute_count];
+    struct bytes value = xattr_words(at->name);
+    at->size = value.size;
+    at->value = malloc(value.size + 1);
+    if (!at->value) fail(ENOMEM, "cannot keep an attribute");
+    memcpy(at->value, value.bytes, value.size);
+    attribute_count++;
+}
+
+const struct step archive_steps[] = {
+    {"entry-file", step_entry_file},       /* MODE UID GID NANOSECONDS SIZE PATH, and then SIZE bytes */
+    {"entry-dir", step_entry_dir},         /* MODE UID GID NANOSECONDS PATH */
+    {"entry-symlink", step_entry_symlink}, /* UID GID NANOSECONDS TARGET PATH */
+    {"entry-link", step_entry_link},       /* TARGET PATH: a hard link */
+    {"entry-device", step_entry_device},   /* MODE UID GID NANOSECONDS c|b MAJOR MINOR PATH */
+    {"entry-fifo", step_entry_fifo},       /* MODE UID GID NANOSECONDS PATH */
+    {"entry-xattr", step_entry_xattr},     /* NAME HEX: of the next entry */
+    {"entries-end", finish_directories},   /* directories get their modes and times */
+    {"copy-tree", step_copy_tree},         /* SOURCE (the machine's): all that is in it */
+    {NULL, NULL},
+};

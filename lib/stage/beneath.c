@@ -1,0 +1,115 @@
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int root_fd = -1;
+const char *root_path;
+
+static struct {
+    char path[PATH_MAX];
+    dev_t dev;
+    ino_t ino;
+} last_parent;
+
+void root_set(int fd, const char *path) {
+    if (root_fd >= 0) close(root_fd);
+    root_fd = fd;
+    root_path = path;
+    last_parent.ino = 0;
+}
+
+const char *in_root(const char *path) {
+    static char texts[4][2 * PATH_MAX];
+    static int next;
+    char *text = texts[next++ % 4];
+    const char *root = root_path ? root_path : "";
+    size_t length = strlen(root);
+    while (length > 0 && root[length - 1] == '/') length--;
+    while (path[0] == '/') path++;
+    snprintf(text, sizeof *texts, "%.*s%s%s", (int)length, root, *path || !length ? "/" : "", path);
+    return text;
+}
+
+int open_below(int base, const char *path, int flags, mode_t mode) {
+    struct open_how how = {
+        .flags = (unsigned)(flags | O_CLOEXEC),
+        .mode = flags & (O_CREAT | __O_TMPFILE) ? mode : 0,
+        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    };
+    /* EAGAIN: somewhere something was renamed while ".." was resolved, openat2(2). A storm of
+     * renames can be somebody's intent: not for ever. */
+    for (int tries = 0; tries < 1000; tries++) {
+        int fd = (int)syscall(SYS_openat2, base, path, &how, sizeof how);
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) return fd;
+        interrupted();
+    }
+    errno = EAGAIN;
+    return -1;
+}
+
+int open_beneath(const char *path, int flags, mode_t mode) {
+    if (root_fd < 0) fail(0, "a step needs a root, and none was opened");
+    return open_below(root_fd, path, flags, mode);
+}
+
+/* The last component, without slashes behind it. "." is the root itself. */
+static const char *last_component(const char *path, const char **end_of_parent) {
+    static char names[2][NAME_MAX + 1];
+    static int next;
+    const char *end = path + strlen(path);
+    while (end > path && end[-1] == '/') end--;
+    const char *start = end;
+    while (start > path && start[-1] != '/') start--;
+    *end_of_parent = start;
+    size_t length = (size_t)(end - start);
+    if (length > NAME_MAX) {
+        errno = ENAMETOOLONG;
+        return NULL;
+    }
+    if (length == 0 || (length == 1 && start[0] == '.' && start == path)) return ".";
+    if ((length == 1 && start[0] == '.') || (length == 2 && start[0] == '.' && start[1] == '.')) {
+        errno = EINVAL;
+        return NULL;
+    }
+    char *name = names[next++ % 2];
+    memcpy(name, start, length);
+    name[length] = 0;
+    return name;
+}
+
+int parent_beneath(const char *path, const char **name) {
+    const char *end;
+    *name = last_component(path, &end);
+    if (!*name) return -1;
+    size_t length = (size_t)(end - path);
+    if (length + 2 > PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    char parent[PATH_MAX];
+    memcpy(parent, path, length);
+    strcpy(parent + length, length ? "" : "/");
+    int fd = open_beneath(parent, O_PATH | O_DIRECTORY, 0);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st)) return fd;
+    strcpy(last_parent.path, parent);
+    last_parent.dev = st.st_dev;
+    last_parent.ino = st.st_ino;
+    return fd;
+}
+
+const char *parent_path(const struct stat *st) {
+    return last_parent.ino && last_parent.ino == st->st_ino && last_parent.dev == st->st_dev ? last_parent.path : NULL;
+}
+
+int parent_of(const char *path, const char **name) {
+    int fd = parent_beneath(path, name);
+    if (fd < 0) fail(errno, "cannot open the directory of %s", in_root(path));
+    return fd;
+}

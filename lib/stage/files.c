@@ -1,0 +1,481 @@
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <linux/limits.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* Two and more words at once, without growing with the number of steps. */
+static const char *path_word(void) {
+    static char paths[2][PATH_MAX];
+    static int next;
+    const char *text = word();
+    if (strlen(text) >= PATH_MAX) fail(ENAMETOOLONG, "cannot use the path %.64s...", text);
+    return strcpy(paths[next++ % 2], text);
+}
+
+struct timespec time_word(void) {
+    char *text = word(), *end;
+    errno = 0;
+    long long ns = strtoll(text, &end, 10), second = 1000000000;
+    if (errno || end == text || *end) fail(EINVAL, "a step has '%s' for a time", text);
+    long long rest = (ns % second + second) % second;
+    return (struct timespec){.tv_sec = (ns - rest) / second, .tv_nsec = rest};
+}
+
+static int hex_digit(char c) {
+    const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c | 0x20) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
+struct bytes xattr_words(char name[XATTR_NAME_SIZE]) {
+    static unsigned char value[XATTR_SIZE_MAX];
+    snprintf(name, XATTR_NAME_SIZE, "%s", word());
+    const char *hex = word();
+    size_t size = strlen(hex) / 2;
+    if (size > sizeof value) fail(E2BIG, "cannot write the attribute %s", name);
+    for (size_t i = 0; i < size; i++) {
+        int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
+        if (high < 0 || low < 0) fail(EINVAL, "the attribute %s is not in hexadecimal", name);
+        value[i] = (unsigned char)(high << 4 | low);
+    }
+    return (struct bytes){value, size};
+}
+
+/* ---- directories that are finished later ---- */
+
+static struct finish {
+    bool wanted;
+    mode_t mode;
+    struct timespec times[2];
+} *finishes;
+static int finish_room;
+
+void finish_later(int directory, mode_t mode, const struct timespec times[2]) {
+    int place = place_of(directory);
+    if (place >= finish_room) {
+        int room = 2 * place + 64;
+        finishes = reallocarray(finishes, (size_t)room, sizeof *finishes);
+        if (!finishes) fail(ENOMEM, "cannot remember a directory");
+        memset(finishes + finish_room, 0, (size_t)(room - finish_room) * sizeof *finishes);
+        finish_room = room;
+    }
+    finishes[place] = (struct finish){true, mode, {times[0], times[1]}};
+}
+
+bool finish_expected(int directory) {
+    int place = place_of(directory);
+    return place < finish_room && finishes[place].wanted;
+}
+
+/* What is below comes first: its directory may be closed to us afterwards. */
+void finish_directories(void) {
+    for (int place = finish_room; place-- > 0;) {
+        if (!finishes[place].wanted) continue;
+        finishes[place].wanted = false;
+        int fd = place_open(place, O_RDONLY);
+        if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ESTALE)) continue; /* it was replaced */
+        if (fd < 0 || !set_mode(fd, finishes[place].mode) || futimens(fd, finishes[place].times))
+            fail(errno, "cannot finish a directory in %s", root_path);
+        close(fd);
+    }
+}
+
+/* ---- the transaction ---- */
+
+static void step_begin(void) { interrupts_hold(); }
+
+static void step_keep(void) {
+    finish_directories();
+    journal_keep();
+    interrupts_release();
+}
+
+/* ---- the root ---- */
+
+_Noreturn void no_directory(int error, const char *path) {
+    if (error == ENOENT) refuse(error, "%s is not there", path);
+    if (error == ENOTDIR) refuse(error, "%s is not a directory", path);
+    fail(error, "cannot open %s", path);
+}
+
+bool root_is_new;
+
+static void step_root(void) {
+    char *path = word_kept();
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) no_directory(errno, path);
+    root_set(fd, path);
+    root_is_new = false;
+}
+
+/* A directory of the machine, made with its parents. */
+static int open_made(const char *path, mode_t mode) {
+    char text[PATH_MAX];
+    if (strlen(path) >= sizeof text) fail(ENAMETOOLONG, "cannot create %.64s...", path);
+    strcpy(text, path);
+    int fd = open(*text == '/' ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    char *rest = text, *name;
+    while (fd >= 0 && (name = strtok_r(rest, "/", &rest))) {
+        bool last = !rest[strspn(rest, "/")];
+        if (!make_directory(fd, name, last ? mode : 0755) && errno != EEXIST) fail(errno, "cannot create %s", path);
+        int next = openat(fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int error = errno;
+        close(fd);
+        errno = error;
+        fd = next;
+    }
+    if (fd < 0) no_directory(errno, path);
+    return fd;
+}
+
+/* The marker's text: "hew PID owned" when the root was made from nothing, "hew PID into" when it was added to. */
+struct marker {
+    int pid;
+    char kind[8];
+};
+
+/* Only what we ourselves, or root, can have written is believed: what it says may lead to a removal. */
+static struct marker read_marker(int fd) {
+    struct marker marker = {0};
+    char text[64];
+    struct stat st;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid()) return marker;
+    ssize_t length = pread(fd, text, sizeof text - 1, 0);
+    if (length < 0) length = 0;
+    text[length] = 0;
+    if (sscanf(text, "hew %d %7s", &marker.pid, marker.kind) != 2) marker.kind[0] = 0;
+    return marker;
+}
+
+static int open_marker(void) { return openat(root_fd, MARKER, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); }
+
+static bool cut_off_and_owned(void) {
+    int fd = open_marker();
+    if (fd < 0) return false;
+    struct marker marker = read_marker(fd);
+    close(fd);
+    return !strcmp(marker.kind, "owned");
+}
+
+static void step_new_root(void) {
+    mode_t mode = (mode_t)word_number(8);
+    char *path = word_kept();
+    root_set(open_made(path, mode), path);
+    char *names = names_in(root_fd);
+    if (!names) fail(errno, "cannot read %s", path);
+    if (*names && !cut_off_and_owned()) refuse(ENOTEMPTY, "%s is not empty", path);
+    free(names);
+    root_is_new = true;
+}
+
+static int claimed = -1;
+
+/* Still the marker of this root: whoever had it may have finished, and removed it, before we had the lock. */
+static bool is_marker(int fd) {
+    struct stat held, named;
+    return !fstat(fd, &held) && !fstatat(root_fd, MARKER, &named, AT_SYMLINK_NOFOLLOW) && held.st_ino == named.st_ino &&
+           held.st_dev == named.st_dev;
+}
+
+static void empty_root(void) {
+    char *names = names_in(root_fd);
+    if (!names) fail(errno, "cannot read %s", root_path);
+    for (char *name = names; *name; name += strlen(name) + 1)
+        if (strcmp(name, MARKER) && !remove_tree_at(root_fd, name))
+            fail(0, "cannot clear %s of what an earlier run left", root_path);
+    free(names);
+}
+
+static void step_claim(void) {
+    const char *text = word(), *space = strrchr(text, ' '), *own_kind = space ? space + 1 : text;
+    char content[64];
+    snprintf(content, sizeof content, "hew %d %.7s\n", (int)getpid(), own_kind);
+    for (;;) {
+        int fd = openat(root_fd, MARKER, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        bool fresh = fd >= 0;
+        if (!fresh && errno == EEXIST) fd = open_marker();
+        if (fd < 0 && errno == ENOENT) continue;
+        if (fd < 0) fail(errno, "cannot create %s", in_root(MARKER));
+        struct marker before = read_marker(fd);
+        if (flock(fd, LOCK_EX | LOCK_NB)) {
+            if (errno == EWOULDBLOCK) refuse(EWOULDBLOCK, "%s is being made by another hew (PID %d)", root_path, before.pid);
+            fail(errno, "cannot lock %s", in_root(MARKER));
+        }
+        if (!is_marker(fd)) {
+            close(fd);
+            continue;
+        }
+        bool owned = !strcmp(before.kind, "owned");
+        if (owned) empty_root();
+        /* Where others' work was cut off in a root that has more in it, it stays unfinished when ours fails. */
+        if (fresh || owned) journal_created(root_fd, MARKER);
+        if (ftruncate(fd, 0) || pwrite(fd, content, strlen(content), 0) < 0) fail(errno, "cannot write %s", in_root(MARKER));
+        claimed = fd;
+        return;
+    }
+}
+
+static void step_release(void) {
+    if (claimed < 0) return;
+    if (unlinkat(root_fd, MARKER, 0)) fail(errno, "cannot remove %s", in_root(MARKER));
+    close(claimed);
+    claimed = -1;
+}
+
+/* ---- directories ---- */
+
+bool make_directory(int parent, const char *name, mode_t mode) {
+    mode_t umask_before = umask(0);
+    int failed = mkdirat(parent, name, mode);
+    umask(umask_before);
+    if (failed) return false;
+    journal_created(parent, name);
+    /* mkdir(2) ignores the setgid bit, and gives the parent's. */
+    struct stat st;
+    int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st)) return false;
+    bool done = (st.st_mode & 07777) == mode || set_mode(fd, mode);
+    close(fd);
+    return done;
+}
+
+static void must_be_directory(const char *path) {
+    int fd = open_beneath(path, O_PATH | O_DIRECTORY, 0);
+    if (fd >= 0) {
+        close(fd);
+        return;
+    }
+    if (errno == ENOTDIR) refuse(EEXIST, "%s is there already, and is no directory", in_root(path));
+    if (errno == ENOENT) refuse(EEXIST, "%s is there already, as a link to nothing", in_root(path));
+    fail(errno, "cannot open %s", in_root(path));
+}
+
+static void step_mkdir(void) {
+    mode_t mode = (mode_t)word_number(8);
+    const char *path = word(), *name;
+    int parent = parent_of(path, &name);
+    if (!make_directory(parent, name, mode)) {
+        if (errno != EEXIST) fail(errno, "cannot create %s", in_root(path));
+        must_be_directory(path);
+    }
+    close(parent);
+}
+
+static void step_new_dir(void) {
+    mode_t mode = (mode_t)word_number(8);
+    const char *path = word(), *name;
+    int parent = parent_of(path, &name);
+    if (!make_directory(parent, name, mode)) {
+        if (errno == EEXIST) refuse(EEXIST, "%s is there already", in_root(path));
+        fail(errno, "cannot create %s", in_root(path));
+    }
+    close(parent);
+}
+
+static void step_directory(void) {
+    const char *source = path_word(), *path = path_word(), *name;
+    struct stat st;
+    int in = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (in < 0 || fstat(in, &st)) no_directory(errno, source);
+    int parent = parent_of(path, &name);
+    if (make_directory(parent, name, S_IRWXU)) {
+        int out = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (out < 0) fail(errno, "cannot open %s", in_root(path));
+        set_owner(out, owner_of(&st), path);
+        copy_xattrs(in, out, path);
+        mode_t mode = st.st_mode & 03777;
+        if (!set_mode(out, mode | S_IRWXU)) fail(errno, "cannot change the mode of %s", in_root(path));
+        finish_later(out, mode, (struct timespec[]){st.st_atim, st.st_mtim});
+        close(out);
+    } else {
+        if (errno != EEXIST) fail(errno, "cannot create %s", in_root(path));
+        must_be_directory(path);
+    }
+    close(parent);
+    close(in);
+}
+
+/* ---- files and links ---- */
+
+static void step_copy(void) {
+    struct copy copy = {.keep = 0777 | S_ISVTX};
+    for (const char *flag = word(); *flag; flag++) {
+        if (*flag == 's') copy.keep |= S_ISUID | S_ISGID;
+        else if (*flag == 'f') copy.force = true;
+        else if (*flag != '-') fail(0, "the step copy has no flag '%c'", *flag);
+    }
+    const char *name;
+    copy.source = path_word();
+    copy.path = path_word();
+    struct stat st;
+    /* O_NONBLOCK: should it be a pipe now, that is seen instead of waited for. */
+    int in = open(copy.source, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (in < 0 || fstat(in, &st)) {
+        if (errno == ENOENT) refuse(ENOENT, "%s is not there", copy.source);
+        fail(errno, "cannot read %s", copy.source);
+    }
+    if (!S_ISREG(st.st_mode)) refuse(EINVAL, "%s is %s, not a file", copy.source, kind(st.st_mode));
+    int parent = parent_of(copy.path, &name);
+    copy_file(&copy, in, &st, parent, name);
+    close(parent);
+    close(in);
+}
+
+static void step_symlink(void) {
+    const char *target = path_word(), *path = path_word(), *name;
+    int parent = parent_of(path, &name);
+    copy_symlink(target, NULL, parent, name, path);
+    close(parent);
+}
+
+static void step_link(void) {
+    const char *old = path_word(), *path = path_word(), *old_name, *name;
+    int old_parent = parent_of(old, &old_name), parent = parent_of(path, &name);
+    if (linkat(old_parent, old_name, parent, name, 0)) {
+        if (errno == EEXIST) refuse(EEXIST, "%s is there already", in_root(path));
+        fail(errno, "cannot link %s to %s", in_root(path), in_root(old));
+    }
+    journal_created(parent, name);
+    close(old_parent);
+    close(parent);
+}
+
+static void write_file(bool may_be_there) {
+    mode_t mode = (mode_t)word_number(8);
+    const char *path = path_word(), *content = word(), *name;
+    int parent = parent_of(path, &name);
+    struct stat there;
+    bool exists = !fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW);
+    if (exists && !may_be_there) refuse(EEXIST, "%s is there already", in_root(path));
+    if (!exists) {
+        char temporary[TEMPORARY];
+        int fd = temporary_file(parent, temporary, path);
+        write_all(fd, content, strlen(content), path);
+        if (!set_mode(fd, mode)) fail(errno, "cannot change the mode of %s", in_root(path));
+        close(fd);
+        settle(parent, temporary, name, false, path);
+    }
+    close(parent);
+}
+
+static void step_write(void) { write_file(false); }
+
+static void step_put(void) { write_file(true); }
+
+static void node_step(struct node node) {
+    const char *path = word(), *name;
+    int parent = parent_of(path, &name);
+    if (!make_node(parent, name, &node)) journal_created(parent, name);
+    else if (errno == EEXIST) refuse(EEXIST, "%s is there already", in_root(path));
+    else if (errno == EPERM && node.device) device_left_out(errno, path);
+    else fail(errno, "cannot create %s", in_root(path));
+    close(parent);
+}
+
+static void step_mknod(void) {
+    mode_t type = *word() == 'b' ? S_IFBLK : S_IFCHR;
+    unsigned major = (unsigned)word_number(10), minor = (unsigned)word_number(10);
+    node_step((struct node){.mode = type | (mode_t)word_number(8), .device = makedev(major, minor)});
+}
+
+static void step_fifo(void) { node_step((struct node){.mode = S_IFIFO | (mode_t)word_number(8)}); }
+
+/* ---- attributes ---- */
+
+static int open_for(const char *what, const char *path, int flags) {
+    int fd = open_beneath(path, O_PATH | flags, 0);
+    if (fd < 0) fail(errno, "cannot change the %s of %s", what, in_root(path));
+    return fd;
+}
+
+static void step_chmod(void) {
+    mode_t mode = (mode_t)word_number(8);
+    const char *path = word();
+    int fd = open_for("mode", path, 0);
+    if (!set_mode(fd, mode)) fail(errno, "cannot change the mode of %s", in_root(path));
+    close(fd);
+}
+
+static void step_chown(void) {
+    uid_t uid = (uid_t)word_number(10);
+    gid_t gid = (gid_t)word_number(10);
+    const char *path = word();
+    int fd = open_for("owner", path, O_NOFOLLOW);
+    if (!set_owner(fd, (struct owner){uid, gid}, path)) fail(EPERM, "cannot change the owner of %s", in_root(path));
+    close(fd);
+}
+
+static void step_times(void) {
+    struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, time_word()};
+    const char *path = word(), *name;
+    int parent = parent_of(path, &name);
+    if (utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW)) fail(errno, "cannot set the time of %s", in_root(path));
+    close(parent);
+}
+
+static void step_xattr(void) {
+    char name[XATTR_NAME_SIZE];
+    struct bytes value = xattr_words(name);
+    const char *path = word();
+    int fd = open_for("attributes", path, O_NOFOLLOW);
+    int error = set_xattr(fd, name, value.bytes, value.size, path);
+    if (error) fail(error, "cannot write the attribute %s of %s", name, in_root(path));
+    close(fd);
+}
+
+/* ---- the rest ---- */
+
+static void step_remove_tree(void) {
+    char *path = word_kept();
+    dev_t dev = (dev_t)word_number(10);
+    if (!remove_tree(path, dev, (ino_t)word_number(10))) exit_status = EXIT_HEW;
+}
+
+/* A write of at most PIPE_BUF never blocks behind poll(2), and a signal can end the waiting. */
+static void step_print(void) {
+    const char *text = word();
+    for (size_t left = strlen(text); left > 0;) {
+        wait_for(STDOUT_FILENO, POLLOUT);
+        ssize_t n = write(STDOUT_FILENO, text, left < PIPE_BUF ? left : PIPE_BUF);
+        if (n < 0 && errno == EPIPE) refuse(EPIPE, "nobody reads what comes out of the pipe: the next command has ended");
+        if (n < 0 && errno != EAGAIN && errno != EINTR) fail(errno, "cannot write to stdout");
+        if (n <= 0) continue;
+        text += n;
+        left -= (size_t)n;
+    }
+}
+
+const struct step file_steps[] = {
+    {"begin", step_begin},             /* from now on a signal undoes everything, and the plan must end with: */
+    {"keep", step_keep},               /* what was created stays */
+    {"root", step_root},               /* PATH (the machine's) */
+    {"use-root", step_root},           /* PATH */
+    {"new-root", step_new_root},       /* MODE PATH: made with its parents, or empty */
+    {"claim", step_claim},             /* owned|into: the root is unfinished, and ours */
+    {"release", step_release},         /* it is finished */
+    {"mkdir", step_mkdir},             /* MODE PATH: or it is a directory already */
+    {"new-dir", step_new_dir},         /* MODE PATH */
+    {"directory", step_directory},     /* SOURCE PATH: with the attributes of SOURCE */
+    {"copy", step_copy},               /* FLAGS SOURCE PATH: s keep setuid, f replace, - neither */
+    {"symlink", step_symlink},         /* TARGET PATH */
+    {"link", step_link},               /* OLD PATH: a hard link */
+    {"write", step_write},             /* MODE PATH CONTENT */
+    {"put", step_put},                 /* MODE PATH CONTENT: unless something is there */
+    {"mknod", step_mknod},             /* c|b MAJOR MINOR MODE PATH */
+    {"fifo", step_fifo},               /* MODE PATH */
+    {"chmod", step_chmod},             /* MODE PATH */
+    {"chown", step_chown},             /* UID GID PATH: of a link itself */
+    {"times", step_times},             /* NANOSECONDS PATH: of a link itself */
+    {"xattr", step_xattr},             /* NAME HEX PATH: of a link itself */
+    {"remove-tree", step_remove_tree}, /* PATH DEV INO (the machine's) */
+    {"print", step_print},             /* TEXT on stdout */
+    {NULL, NULL},
+};
