@@ -97,7 +97,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
     ...ownNames(document, fresh),
     ...(fresh.has('mount')
       ? ownRoot(document, run, mounts, machine)
-      : ([{do: 'chroot', path: run.root}] satisfies Plan)),
+      : ([{do: 'root', path: run.root}, {do: 'chroot'}] satisfies Plan)),
     ...commandSteps(document, run),
   ]
   return {plan, passedOver}
@@ -120,8 +120,9 @@ export function byHandPlan(run: Run, machine: Machine, environment: string[]): P
       setgroups: false,
       hints: userNamespaceHints(machine),
     },
-    {do: 'propagation', kind: 'rprivate'},
-    {do: 'chroot', path: run.root},
+    {do: 'private', how: 'rprivate'},
+    {do: 'root', path: run.root},
+    {do: 'chroot'},
     ...fileLimit(run),
     {do: 'env', variables: environment},
     ...when(run.init, {do: 'init'}),
@@ -132,8 +133,9 @@ export function byHandPlan(run: Run, machine: Machine, environment: string[]): P
 /** The document's root with its mounts, and nothing of the old one. */
 function ownRoot(document: Configuration, {root}: Run, mounts: Plan, machine: Machine): Plan {
   return [
-    {do: 'propagation', kind: propagation(document)},
-    {do: 'container-root', path: root, hints: userNamespaceHints(machine)},
+    {do: 'private', how: propagation(document)},
+    {do: 'root', path: root},
+    {do: 'container-root', hints: userNamespaceHints(machine)},
     ...mounts,
     ...extraDevices(document),
     ...each(document.linux?.maskedPaths, path => ({do: 'mask', path})),

@@ -40,14 +40,14 @@ export interface ContainerSteps {
   }
   unshare: {kinds: ('cgroup' | CloneKind)[]}
   /** Mounts made from here on are seen by nobody outside (or, `rslave`, the host's still come in). */
-  propagation: {kind: 'rprivate' | 'rslave' | 'rshared'}
+  private: {how: 'rprivate' | 'rslave' | 'rshared'}
   hostname: {name: string}
   domainname: {name: string}
   loopback: object
   sysctl: {name: string; value: string}
   'oom-score-adj': {value: number}
   /** The root becomes a mount, which pivot_root(2) asks for. */
-  'container-root': {path: string}
+  'container-root': object
   mount: {type: string; source: string; path: string; options: string[]}
   /** A device of the machine appears at the same name inside. */
   device: {name: string}
@@ -58,7 +58,7 @@ export interface ContainerSteps {
   'read-only-root': object
   pivot: object
   /** Only the root directory changes, as the lesson does it: no protection. */
-  chroot: {path: string}
+  chroot: object
   rlimit: {name: string; soft: string; hard: string}
   umask: {mask: number}
   /** Who the command runs as, and what it may do. */
@@ -113,9 +113,9 @@ export const containerSteps: Table<ContainerSteps> = {
     check: unchecked,
   },
   unshare: {shell: s => `unshare ${flags(s.kinds)}`, words: s => [s.kinds.join(',')], check: unchecked},
-  propagation: {
-    shell: s => `mount --make-${s.kind} /`,
-    words: s => [s.kind],
+  private: {
+    shell: s => `mount --make-${s.how} /`,
+    words: s => [s.how],
     check: unchecked,
   },
   hostname: {shell: s => `hostname ${quote(s.name)}`, words: s => [s.name], check: unchecked},
@@ -132,8 +132,8 @@ export const containerSteps: Table<ContainerSteps> = {
     check: unchecked,
   },
   'container-root': {
-    shell: s => `root=${quote(s.path)}; mount --rbind "$root" "$root"`,
-    words: s => [s.path],
+    shell: () => 'mount --rbind "$root" "$root"',
+    words: () => [''],
     check: unchecked,
   },
   mount: {
@@ -178,7 +178,7 @@ export const containerSteps: Table<ContainerSteps> = {
     words: none,
     check: unchecked,
   },
-  chroot: {shell: s => `exec chroot ${quote(s.path)}`, words: s => [s.path], check: unchecked},
+  chroot: {shell: () => 'exec chroot "$root"', words: none, check: unchecked},
   rlimit: {
     shell: s => `prlimit --pid $$ --${s.name}=${s.soft}:${s.hard}`,
     words: s => [s.name, s.soft, s.hard],
