@@ -64,11 +64,11 @@ export class GlibcLoader extends Loader {
   /** In a directory, and in those below it for processors that can do more: the root may run on any. */
   #lookIn(alternatives: string[], name: string, rule: string, search: Search): void {
     const {sysroot} = this.inspector
-    for (const dir of alternatives) {
+    for (const [i, dir] of alternatives.entries()) {
       search.searched.push(`${dir} (${rule})`)
       if (sysroot.resolve(dir).kind !== 'directory') continue
       const path = join(dir, name)
-      search.try({path, rule}, this.#verify(path))
+      search.try({path, rule: search.base && i > 0 ? '$PLATFORM' : rule}, this.#verify(path))
       for (const level of sysroot.list(join(dir, 'glibc-hwcaps'))) {
         const variant = join(dir, `glibc-hwcaps/${level}/${name}`)
         if (this.#verify(variant) === 'usable')

@@ -83,7 +83,7 @@ export class Search {
       else this.base = candidate
     } else if (verdict === 'foreign') {
       this.searched.push(`${candidate.path} (for another kind of machine)`)
-    } else if (verdict !== 'absent') {
+    } else if (verdict !== 'absent' && !this.base) {
       this.why = `${candidate.path}: ${verdict.fatal}`
     }
     return verdict === 'usable'
