@@ -54,3 +54,78 @@ export function become(plan: Plan, as: string, title: string): never {
   })
   process.exit(done.status ?? EXIT.hew)
 }
+
+/** Words of a plan as bytes, for `stream`. */
+export function encoded(plan: Plan): Buffer {
+  return Buffer.from(
+    plan
+      .flatMap(step => words(step, errno))
+      .map(word => `${word}\0`)
+      .join(''),
+  )
+}
+
+/** What makers of words for a streamed stage need to know of it. */
+export interface Streaming {
+  /** Aborted when the stage has ended, or hew was interrupted: no more words are wanted. */
+  signal: AbortSignal
+  /** The stage's PID. */
+  pid: number
+}
+
+/**
+ * The stage as a child that works on words while they are still being made: for plans that hold a whole archive, or
+ * wait for another program. When making them fails, the stage undoes what it has done.
+ * @returns its exit status; what went wrong in it, it has said itself
+ * @throws what making the words throws
+ */
+export async function stream(
+  make: (streaming: Streaming) => AsyncIterable<Uint8Array>,
+  as: string,
+  title: string,
+): Promise<number> {
+  const {spawn} = process.getBuiltinModule('node:child_process')
+  const stage = spawn(program(), [title], {
+    argv0: 'hew-stage',
+    env: Object.fromEntries(['as', as, 'words-from', '0'].entries()),
+    stdio: ['pipe', 'inherit', 'inherit'],
+    // Ctrl-C in a terminal reaches a process group: the stage hears of it from here, when its words have ended.
+    detached: true,
+  })
+  const abort = new AbortController()
+  const ended = new Promise<number>(resolve => {
+    stage.once('error', () => resolve(EXIT.hew))
+    stage.once('exit', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]))
+  })
+  let running = true
+  void ended.then(() => {
+    running = false
+    abort.abort()
+  })
+  stage.stdin.on('error', () => {}) // It has ended, and says why itself.
+  let caught: NodeJS.Signals | undefined
+  const interrupt = (signal: NodeJS.Signals): void => {
+    caught ??= signal
+    abort.abort()
+  }
+  for (const signal of INTERRUPTS) process.on(signal, interrupt)
+  try {
+    for await (const piece of make({signal: abort.signal, pid: stage.pid ?? -1})) {
+      if (abort.signal.aborted) break
+      if (!stage.stdin.write(piece)) await Promise.race([ended, new Promise(r => stage.stdin.once('drain', r))])
+    }
+    if (caught) stage.kill(caught)
+    stage.stdin.end()
+    return await ended
+  } catch (error) {
+    if (!running) return await ended
+    stage.kill(caught ?? 'SIGTERM')
+    const status = await ended
+    if (caught) return status
+    throw error
+  } finally {
+    for (const signal of INTERRUPTS) process.off(signal, interrupt)
+  }
+}
+
+const INTERRUPTS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const

@@ -38,8 +38,12 @@ const seaConfig = {
   useCodeCache: true,
   // Every argument is ours, --inspect and --node-options=... too.
   execArgvExtension: 'none',
-  // What Node has to say about its own experimental features is nothing to a user of hew.
-  execArgv: ['--no-warnings'],
+  execArgv: [
+    '--no-warnings', // what Node has to say about its own features is nothing to a user of hew
+    '--disable-sigusr1', // no debugger for whoever sends a signal
+    '--openssl-config=/proc/self/none', // one that a root happens to have may stop Node from starting
+    '--v8-pool-size=1', // each thread more costs time to start
+  ],
 }
 void sea(bundle, {
   targets: [{nodeRange: 'node24', platform: 'linux', arch: 'x64', output}],

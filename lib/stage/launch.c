@@ -198,41 +198,47 @@ static void offer(struct library *library, const struct part *part) {
     snprintf(library->path, sizeof library->path, "/proc/self/fd/%d", library->fd);
 }
 
-/*
- * From here on the thread pointer is ld.so's, not ours: no errno, no stack
- * protector, and so no function of libc that sets the one or has the other.
- */
-__attribute__((optimize("no-stack-protector"))) static long
-raw_syscall(long number, long a, long b, long c, long d, long e, long f) {
-    register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
+/* While ld.so is at work errno is nowhere: it lies where our thread pointer was. So no functions of libc that set it. */
+static void raw_syscall(long number, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e, uintptr_t f) {
+    register uintptr_t r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
     __asm__ volatile("syscall"
                      : "+a"(number)
                      : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
                      : "rcx", "r11", "memory");
-    return number;
 }
 
-__attribute__((optimize("no-stack-protector"))) static void fill_holes(struct library *library, uintptr_t base) {
+static void raw_close(int *fd) {
+    raw_syscall(SYS_close, (uintptr_t)*fd, 0, 0, 0, 0, 0);
+    *fd = -1;
+}
+
+static void fill_holes(struct library *library, uintptr_t base) {
     for (int i = 0; i < library->image.header.e_phnum; i++) {
         const ElfW(Phdr) *segment = &library->image.segments[i];
         if (!is_hole(library, segment)) continue;
         uintptr_t start = page_down(base + segment->p_vaddr);
-        raw_syscall(SYS_mmap, (long)start, (long)(base + segment->p_vaddr + segment->p_filesz - start),
-                    protection(segment), MAP_PRIVATE | MAP_FIXED, self,
-                    (long)(library->image.part->offset + page_down(segment->p_offset)));
+        raw_syscall(SYS_mmap, start, base + segment->p_vaddr + segment->p_filesz - start,
+                    (uintptr_t)protection(segment), MAP_PRIVATE | MAP_FIXED, (uintptr_t)self,
+                    library->image.part->offset + page_down(segment->p_offset));
     }
-    raw_syscall(SYS_close, library->fd, 0, 0, 0, 0, 0);
-    library->fd = -1;
+    raw_close(&library->fd);
 }
 
 /* Once only (SA_RESETHAND). If the fault was not ours, it comes again and kills, as it should. */
-__attribute__((optimize("no-stack-protector"))) static void on_first_touch(int signal) {
+static void on_first_touch(int signal) {
     (void)signal;
     for (const struct link_map *map = *debug ? (*debug)->r_map : NULL; map; map = map->l_next)
         for (unsigned i = 0; i < library_count; i++)
             if (libraries[i].fd >= 0 && strcmp(map->l_name, libraries[i].path) == 0)
                 fill_holes(&libraries[i], map->l_addr);
-    raw_syscall(SYS_close, self, 0, 0, 0, 0, 0);
+    raw_close(&self);
+}
+
+/* ld.so has its own words and status for when it cannot open a file: make sure that it can. */
+static void check_descriptors(void) {
+    int spare = dup(self);
+    if (spare < 0) fail(errno, "cannot load %s", libraries[0].image.part->name);
+    close(spare);
 }
 
 static void await_first_touch(void) {
@@ -256,12 +262,27 @@ static bool is_foreign(const char *variable) {
     return false;
 }
 
-/* Node raises its soft limit of open files; what hew starts gets the caller's back. */
-static void describe_caller(char *variable, size_t size) {
+/* Node raises its soft limit of open files; what hew starts gets the caller's back. We need some too. */
+static void raise_file_limit(char *callers, size_t size) {
     struct rlimit limit = {0, 0};
     getrlimit(RLIMIT_NOFILE, &limit);
-    snprintf(variable, size, "HEW_LAUNCH=nofile=%llu:%llu", (unsigned long long)limit.rlim_cur,
+    snprintf(callers, size, "HEW_LAUNCH=nofile=%llu:%llu", (unsigned long long)limit.rlim_cur,
              (unsigned long long)limit.rlim_max);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/*
+ * Descriptors 0 to 2 that the caller closed would be given to the next file that is
+ * opened. Node puts /dev/null there, and aborts in a root without: an empty file
+ * that nothing can be written to does as well.
+ */
+static void fill_standard_descriptors(void) {
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0 || open("/dev/null", O_RDWR) >= 0) continue;
+        int empty = memfd_create("closed", MFD_ALLOW_SEALING);
+        if (empty >= 0) fcntl(empty, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_GROW | F_SEAL_WRITE);
+    }
 }
 
 static const ElfW(Phdr) *find(const struct image *image, ElfW(Word) type) {
@@ -315,54 +336,57 @@ _Noreturn static void jump(const uintptr_t *stack, uintptr_t entry) {
     __builtin_unreachable();
 }
 
+/* What getauxval(3) is to say: the kernel's values, but about Node. */
+static ElfW(auxv_t) describe(ElfW(auxv_t) entry, const ElfW(Phdr) *headers, const struct image *node, uintptr_t base) {
+    switch (entry.a_type) {
+    case AT_PHDR: entry.a_un.a_val = (uintptr_t)headers; break;
+    case AT_PHNUM: entry.a_un.a_val = node->header.e_phnum; break;
+    case AT_ENTRY: entry.a_un.a_val = node->header.e_entry; break;
+    case AT_BASE: entry.a_un.a_val = base; break;
+    }
+    return entry;
+}
+
 void launch(int argc, char **argv, char **envp) {
-    struct toc toc;
+    static struct toc toc;
     static struct image node, loader;
+    static char callers[96];
+    raise_file_limit(callers, sizeof callers);
+    fill_standard_descriptors();
     open_self(&toc);
-    static struct part parts[TOC_PARTS_MAX];
-    memcpy(parts, toc.parts, sizeof parts);
-    read_image(&node, &parts[PART_NODE]);
-    read_image(&loader, &parts[PART_LOADER]);
+
+    read_image(&node, &toc.parts[PART_NODE]);
     map_segments(&node, 0, MAP_FIXED_NOREPLACE);
+    read_image(&loader, &toc.parts[PART_LOADER]);
     uintptr_t base = reserve(&loader);
     map_segments(&loader, base, MAP_FIXED);
-
-    library_count = toc.count - PART_LIBRARIES;
-    for (unsigned i = 0; i < library_count; i++) offer(&libraries[i], &parts[PART_LIBRARIES + i]);
+    for (uint32_t i = PART_LIBRARIES; i < toc.count; i++) offer(&libraries[library_count++], &toc.parts[i]);
+    check_descriptors();
 
     const ElfW(Phdr) *section = find(&node, PT_DYNAMIC);
-    ElfW(Dyn) dynamic[library_count + section->p_filesz / sizeof(ElfW(Dyn)) + 1];
-    ElfW(Phdr) headers[node.header.e_phnum];
+    ElfW(Dyn) dynamic[library_count + section->p_filesz / sizeof(ElfW(Dyn))];
     extend_dynamic(dynamic, (const ElfW(Dyn) *)section->p_vaddr);
+    ElfW(Phdr) headers[node.header.e_phnum];
     describe_program(headers, &node, dynamic);
 
-    char caller[96];
-    describe_caller(caller, sizeof caller);
-
-    size_t variables = 0;
+    /* The vectors are laid anew, further down the stack that the kernel gave us; the strings stay. */
+    size_t variables = 0, entries = 0;
     while (envp[variables]) variables++;
     const ElfW(auxv_t) *auxiliary = (const ElfW(auxv_t) *)(envp + variables + 1);
-    size_t entries = 0;
     while (auxiliary[entries++].a_type != AT_NULL) {}
-
-    uintptr_t stack[1 + (size_t)argc + 1 + variables + 2 + 2 * entries] __attribute__((aligned(16)));
+    uintptr_t stack[1 + (size_t)argc + 1 + 1 + variables + 1 + 2 * entries] __attribute__((aligned(16)));
     uintptr_t *top = stack;
     *top++ = (uintptr_t)argc;
     for (int i = 0; i < argc; i++) *top++ = (uintptr_t)argv[i];
     *top++ = 0;
-    *top++ = (uintptr_t)caller;
+    *top++ = (uintptr_t)callers;
     for (size_t i = 0; i < variables; i++)
         if (!is_foreign(envp[i])) *top++ = (uintptr_t)envp[i];
     *top++ = 0;
     for (size_t i = 0; i < entries; i++) {
-        *top++ = auxiliary[i].a_type;
-        switch (auxiliary[i].a_type) {
-        case AT_PHDR: *top++ = (uintptr_t)headers; break;
-        case AT_PHNUM: *top++ = node.header.e_phnum; break;
-        case AT_ENTRY: *top++ = node.header.e_entry; break;
-        case AT_BASE: *top++ = base; break;
-        default: *top++ = auxiliary[i].a_un.a_val;
-        }
+        ElfW(auxv_t) entry = describe(auxiliary[i], headers, &node, base);
+        *top++ = entry.a_type;
+        *top++ = entry.a_un.a_val;
     }
 
     await_first_touch();

@@ -1,0 +1,153 @@
+import * as path from 'node:path'
+import {type Closure, closure, type Item} from './closure.ts'
+import * as essentials from './essentials.ts'
+import type {Plan} from './step.ts'
+import type {Sysroot} from './sysroot.ts'
+
+/** How the machine's own root is laid out: the links at its top, `/bin` to `usr/bin` where /usr is merged. */
+export type Layout = Map<string, string>
+
+/** What a root is made of; with the layout it determines the plan. */
+export interface Contents {
+  items: Item[]
+  /** Files of hew's own in /etc. */
+  files: [path: string, content: string][]
+}
+
+/** The layout of a machine (or of a root). */
+export function layoutOf(machine: Sysroot): Layout {
+  const names = machine.list('/').filter(name => /^(bin|sbin|lib\w*)$/.test(name))
+  const entries = names.map(name => machine.lstat(`/${name}`))
+  return new Map(entries.flatMap(({path, target}) => (target === undefined ? [] : [[path, target] as const])))
+}
+
+/** The programs of the lesson, and what a machine does not have of them. */
+export interface Programs {
+  /** By the names they are called by. */
+  found: string[]
+  absent: string[]
+  items: Item[]
+}
+
+/** What belongs to a root that a person can work in; programs that this machine cannot run are left out as absent. */
+export function belongings(machine: Sysroot, search: string): Programs {
+  const names = essentials.PROGRAMS
+  const asked = (names: string[]): Closure => closure(names, {path: search})
+  const lacking = asked(names).missing.length > 0
+  const found = lacking ? names.filter(name => asked([name]).missing.length === 0) : names
+  const {items} = asked([...found, ...terminals(machine), ...locale(machine)])
+  const services = nameServices(machine, items).filter(library => asked([library]).missing.length === 0)
+  return {
+    found,
+    absent: names.filter(name => !found.includes(name)),
+    items: services.length > 0 ? merged(items, asked(services).items) : items,
+  }
+}
+
+function merged(items: Item[], more: Item[]): Item[] {
+  const known = new Set(items.map(item => item.path))
+  return [...items, ...more.filter(item => !known.has(item.path))]
+}
+
+function isFile(machine: Sysroot, path: string): boolean {
+  return machine.resolve(path).kind === 'file'
+}
+
+/** terminfo(5): a directory for each first letter, in some systems called by its code. */
+function terminals(machine: Sysroot): string[] {
+  return essentials.TERMINALS.flatMap(name => {
+    const letters = [name[0]!, name.charCodeAt(0).toString(16)]
+    const paths = essentials.TERMINFO.flatMap(directory => letters.map(l => `${directory}/${l}/${name}`))
+    return paths.find(path => isFile(machine, path)) ?? []
+  })
+}
+
+function locale(machine: Sysroot): string[] {
+  const directory = essentials.LOCALES.find(path => machine.resolve(path).kind === 'directory')
+  return directory === undefined ? [] : filesIn(machine, directory)
+}
+
+function filesIn(machine: Sysroot, directory: string): string[] {
+  return machine.list(directory).flatMap(name => {
+    const path = `${directory}/${name}`
+    const {kind} = machine.resolve(path)
+    return kind === 'directory' ? filesIn(machine, path) : kind === 'file' ? [path] : []
+  })
+}
+
+/** They are beside the libc that opens them. */
+function nameServices(machine: Sysroot, items: Item[]): string[] {
+  return items
+    .filter(item => path.basename(item.path) === 'libc.so.6')
+    .flatMap(libc => essentials.NAME_SERVICES.map(name => `${path.dirname(libc.path)}/${name}`))
+    .filter(library => isFile(machine, library))
+}
+
+/** The shell for /etc/passwd, as it is called inside; undefined when there is none. */
+export function shellOf(
+  found: string[],
+  layout: Layout,
+  where: (name: string) => string | undefined,
+): string | undefined {
+  const name = ['bash', 'sh'].find(name => found.includes(name))
+  const path = name && where(name)
+  // Where /usr is merged, /bin/bash is what everybody writes.
+  return path?.startsWith('/usr/bin/') && layout.get('/bin') === 'usr/bin' ? path.slice('/usr'.length) : path
+}
+
+/** The directories of a normal system, in the machine's own layout. */
+export function skeleton(layout: Layout): Plan {
+  const targets = [...layout].map(([link, target]) => path.resolve(path.dirname(link), target))
+  const directories = new Map(essentials.DIRECTORIES.map(([path, mode]) => [path, mode ?? 0o755]))
+  for (const target of targets)
+    for (const parent of ancestry(target)) directories.set(parent, directories.get(parent) ?? 0o755)
+  for (const link of layout.keys()) directories.delete(link)
+  return [
+    ...[...directories].map(([path, mode]) => ({do: 'mkdir', path, mode}) as const),
+    ...[...layout].map(
+      ([path, target]) => ({do: 'symlink', target, path, why: 'as on this machine'}) as const,
+    ),
+  ]
+}
+
+/** A directory's parents and itself, from the top. */
+function ancestry(directory: string): string[] {
+  const names = directory.split('/').slice(1)
+  return names.map((_, i) => `/${names.slice(0, i + 1).join('/')}`)
+}
+
+/** Files of the machine at the paths that they have there. */
+export function copies(items: Item[]): Plan {
+  return items.map(({path, kind, target}) =>
+    kind === 'directory'
+      ? {do: 'directory', source: path, path}
+      : kind === 'link'
+        ? {do: 'symlink', target: target!, path}
+        : {do: 'copy', source: path, path},
+  )
+}
+
+/** A populated root, beginning with its directories. */
+export function populated(layout: Layout, {items, files}: Contents): Plan {
+  const base = skeleton(layout)
+  const there = new Set(base.flatMap(step => ('path' in step ? [step.path] : [])))
+  return [
+    ...base,
+    ...copies(items.filter(item => !there.has(item.path))),
+    ...essentials.LINKS.map(([path, target]) => ({do: 'symlink', target, path}) as const),
+    ...files.map(([path, content]) => ({do: 'put', mode: 0o644, path, content}) as const),
+  ]
+}
+
+/** A finished root from nothing: all of it, or nothing. */
+export function transaction(root: string, adding: boolean, steps: Plan, afterwards: Plan): Plan {
+  return [
+    {do: 'begin'},
+    adding ? {do: 'root', path: root} : {do: 'new-root', path: root, mode: 0o755},
+    {do: 'claim', text: adding ? 'into' : 'owned'},
+    ...steps,
+    {do: 'release'},
+    ...afterwards,
+    {do: 'keep'},
+  ]
+}

@@ -1,0 +1,40 @@
+import {existsSync} from 'node:fs'
+import * as path from 'node:path'
+import {HewError} from './errors.ts'
+
+/** Where the roots are that nobody gave a place: /var/lib for the machine's root, a user's data directory otherwise. */
+export function rootsDirectory(uid: number, environment: NodeJS.ProcessEnv): string {
+  if (uid === 0) return '/var/lib/hew/roots'
+  // A relative one is to be ignored: XDG Base Directory Specification.
+  const {XDG_DATA_HOME: data, HOME: home} = environment
+  if (data?.startsWith('/')) return path.join(data, 'hew/roots')
+  if (home?.startsWith('/')) return path.join(home, '.local/share/hew/roots')
+  throw new HewError('neither HOME nor XDG_DATA_HOME says where your roots are: name a directory')
+}
+
+const WOODS =
+  'alder ash beech birch cedar elm fir hazel larch lime maple oak pine poplar rowan willow yew'.split(' ')
+const PARTS = 'bark beam board bough crown grain knot log plank post rafter ring root stump trunk twig'.split(
+  ' ',
+)
+
+/** A directory that is not there yet, with a name that can be said and typed: `birch-plank-4f1c`. */
+export function freshRoot(directory: string): string {
+  for (;;) {
+    const pick = (words: string[]): string => words[Math.floor(Math.random() * words.length)]!
+    const number = Math.floor(Math.random() * 0x10000)
+      .toString(16)
+      .padStart(4, '0')
+    const root = path.join(directory, `${pick(WOODS)}-${pick(PARTS)}-${number}`)
+    if (!existsSync(root)) return root
+  }
+}
+
+/** A root's name as a host name: hostname(7). */
+export function hostnameOf(root: string): string {
+  const name = path
+    .basename(root)
+    .toLowerCase()
+    .replace(/[^a-z0-9-]+/g, '-')
+  return name.slice(0, 63).replace(/^-+|-+$/g, '') || 'hew'
+}
