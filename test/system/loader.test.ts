@@ -16,6 +16,7 @@ import {join} from 'node:path'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
 import type {Elf} from '../../lib/elf.ts'
+import {parseLdCache} from '../../lib/ldcache.ts'
 import {World, type WorldOptions} from '../../lib/world.ts'
 import {makeElf} from '../unit/elf-builder.ts'
 
@@ -396,6 +397,37 @@ agrees('-z nodefaultlib: neither the default directories nor what the cache has 
   )
   return {program: compile('gcc', join(dir, 'prog'), MAIN, y)}
 })
+
+const LDCONFIG = '/sbin/ldconfig'
+const testLdconfig = existsSync(LDCONFIG) && process.getuid?.() === 0 ? test : test.skip
+
+testLdconfig("this machine's cache, entry by entry", () => {
+  const listed = execFileSync(LDCONFIG, ['-p'], {encoding: 'utf8', env: {LC_ALL: 'C'}, maxBuffer: 1 << 26})
+  const lines = [...listed.matchAll(/^\t(\S+) \((.*)\) => (.*)$/gm)].map(
+    ([, name, , path]) => `${name} ${path}`,
+  )
+  const cache = parseLdCache(readFileSync('/etc/ld.so.cache'))!
+  const entries = [...cache].flatMap(([name, libraries]) => libraries.map(({path}) => `${name} ${path}`))
+  assert.ok(lines.length > 50)
+  assert.equal(entries.sort(), lines.sort())
+})
+
+for (const format of ['new', 'compat', 'old']) {
+  testLdconfig(`a cache that ldconfig writes in the format "${format}", with glibc-hwcaps`, () => {
+    const root = mkdtempSync(join(temporary, 'cache-'))
+    const x = compile('gcc', join(root, 'x'), 'int x;', '-shared', '-fPIC', '-Wl,-soname,libx.so.1')
+    install(x, root, 'opt/libx.so.1')
+    install(x, root, 'opt/glibc-hwcaps/x86-64-v3/libx.so.1')
+    mkdirSync(join(root, 'etc'))
+    writeFileSync(join(root, 'etc/ld.so.conf'), '/opt\n')
+    execFileSync(LDCONFIG, ['-r', root, '-c', format], {stdio: 'ignore'})
+    const cache = parseLdCache(readFileSync(join(root, 'etc/ld.so.cache')))
+    const variant = {path: '/opt/glibc-hwcaps/x86-64-v3/libx.so.1', flags: 0x303, hwcaps: true}
+    const plain = {path: '/opt/libx.so.1', flags: 0x303, hwcaps: false}
+    // Before glibc 2.2 no loader reads another.
+    assert.equal(cache?.get('libx.so.1'), format === 'old' ? undefined : [variant, plain])
+  })
+}
 
 test('what is there for better processors is found besides what this one takes', () => {
   const dir = join(temporary, 'hwcaps')
