@@ -12,11 +12,12 @@ export function execProblemText(
 ): {message: string; status: number} {
   const {path, why} = problem
   const names = problem.missing.map(({what}) => what).join(', ')
-  const copy = `add ${problem.missing.length > 1 ? 'them' : 'it'} with 'hew copy-deps -r ${root} ${command}'`
+  const add = (what: string): string =>
+    `add ${problem.missing.length > 1 ? 'them' : 'it'} with 'hew copy-deps -r ${root} ${what}'`
   const cannot = (message: string) => ({message, status: EXIT.cannotExecute})
   switch (problem.reason) {
     case 'not found':
-      return {message: `${root} has no ${command}: ${copy}`, status: EXIT.notFound}
+      return {message: `${root} has no ${command}: ${add(command)}`, status: EXIT.notFound}
     case 'directory':
       return cannot(
         `${path} is a directory and no command: a root is named with -r, as in 'hew enter -r ${path}'`,
@@ -34,9 +35,9 @@ export function execProblemText(
     case 'architecture':
       return cannot(`${path} in ${root} is for another processor`)
     case 'interpreter':
-      return cannot(`${path} needs the interpreter ${names}, which ${root} does not have: ${copy}`)
+      return cannot(`${path} needs the interpreter ${names}, which ${root} does not have: ${add(names)}`)
     case 'libraries':
-      return cannot(`${path} needs ${names}, which ${root} does not have: ${copy}`)
+      return cannot(`${path} needs ${names}, which ${root} does not have: ${add(command)}`)
     case 'interpreter loop':
       return cannot(
         `${path} in ${root} is a script whose interpreters are scripts, deeper than the kernel follows`,

@@ -1,0 +1,270 @@
+import * as fs from 'node:fs'
+import {test} from 'uvu'
+import * as assert from 'uvu/assert'
+import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
+
+/** The errors that people meet, to the letter: what failed, on which path, why, what to do. */
+
+const here = scratch()
+const asRoot = requires(test, 'root')
+
+/** One line on stderr, nothing on stdout, and this status. */
+function says(outcome: Outcome, status: number, ...lines: string[]): void {
+  assert.is(outcome.stderr, lines.map(line => `${line}\n`).join(''))
+  assert.is(outcome.stdout, '')
+  assert.is(outcome.status, status)
+}
+
+function rootWith(name: string, ...programs: string[]): string {
+  const root = `${here}/${name}`
+  fs.mkdirSync(root)
+  if (programs.length > 0) assert.is(hew('copy-deps', '-q', '-r', root, ...programs).status, 0)
+  return root
+}
+
+test('there is no such root', () => {
+  says(
+    hew('enter', '-r', `${here}/nowhere`),
+    125,
+    `hew enter: there is no root ${here}/nowhere: make it with 'hew mkroot ${here}/nowhere'`,
+  )
+})
+
+test('the root is a file', () => {
+  fs.writeFileSync(`${here}/file`, '')
+  says(hew('enter', '-r', `${here}/file`), 125, `hew enter: the root ${here}/file is a file and no directory`)
+})
+
+test('the root has no bash', () => {
+  const root = rootWith('empty')
+  says(
+    hew('enter', '-r', root),
+    127,
+    `hew enter: ${root} has no bash: add it with 'hew copy-deps -r ${root} bash'`,
+  )
+})
+
+test('the root does not have the command', () => {
+  const root = rootWith('small', 'ls')
+  says(
+    hew('enter', '-r', root, 'frobnicate', '-x'),
+    127,
+    `hew enter: ${root} has no frobnicate: add it with 'hew copy-deps -r ${root} frobnicate'`,
+  )
+})
+
+test("the command's interpreter is missing: of a script, and of a program", () => {
+  const root = rootWith('interpreters')
+  fs.mkdirSync(`${root}/bin`)
+  fs.writeFileSync(`${root}/bin/script`, '#!/usr/bin/perl -w\n', {mode: 0o755})
+  fs.copyFileSync('/bin/ls', `${root}/bin/ls`)
+  says(
+    hew('enter', '-r', root, 'script'),
+    126,
+    `hew enter: /bin/script needs the interpreter /usr/bin/perl, which ${root} does not have: add it with 'hew copy-deps -r ${root} /usr/bin/perl'`,
+  )
+  says(
+    hew('enter', '-r', root, '/bin/ls'),
+    126,
+    `hew enter: /bin/ls needs the interpreter /lib64/ld-linux-x86-64.so.2, which ${root} does not have: add it with 'hew copy-deps -r ${root} /lib64/ld-linux-x86-64.so.2'`,
+  )
+})
+
+test('a library is missing', () => {
+  const root = rootWith('libraries', 'ls')
+  const [library] = fs
+    .readdirSync(`${root}/usr/lib/x86_64-linux-gnu`)
+    .filter(name => name.startsWith('libselinux'))
+  fs.rmSync(`${root}/usr/lib/x86_64-linux-gnu/${library}`)
+  says(
+    hew('enter', '-r', root, 'ls'),
+    126,
+    `hew enter: /usr/bin/ls needs ${library}, which ${root} does not have: add it with 'hew copy-deps -r ${root} ls'`,
+  )
+})
+
+test('the command is not executable, a directory, no program', () => {
+  const root = rootWith('unfit')
+  fs.mkdirSync(`${root}/bin`)
+  fs.writeFileSync(`${root}/bin/data`, 'text', {mode: 0o644})
+  fs.writeFileSync(`${root}/bin/text`, 'text', {mode: 0o755})
+  says(
+    hew('enter', '-r', root, '/bin/data'),
+    126,
+    `hew enter: /bin/data in ${root} is not executable: 'chmod +x ${root}/bin/data' makes it so`,
+  )
+  says(
+    hew('enter', '-r', root, '/bin'),
+    126,
+    `hew enter: /bin is a directory and no command: a root is named with -r, as in 'hew enter -r /bin'`,
+  )
+  says(
+    hew('enter', '-r', root, '/bin/text'),
+    126,
+    `hew enter: /bin/text in ${root} is neither a program nor a script with a #! line: run it with its interpreter`,
+  )
+})
+
+asRoot('a container without a user namespace takes root', () => {
+  const root = rootWith('unprivileged', 'true')
+  fs.chmodSync(here, 0o755)
+  says(
+    run(HEW, ['enter', '-r', root, '--share', 'user', 'true'], {uid: 65534, gid: 65534}),
+    125,
+    'hew enter: without a user namespace only root can make a container: run it as root, or leave --share user out',
+  )
+})
+
+asRoot('user namespaces are forbidden: the error names the setting', () => {
+  const root = rootWith('forbidden', 'true')
+  const inside = `echo 0 > /proc/sys/user/max_user_namespaces && exec '${HEW}' enter -r '${root}' true`
+  says(
+    run('unshare', ['--user', '--map-root-user', 'sh', '-c', inside]),
+    125,
+    "hew enter: cannot make new namespaces (mnt,uts,ipc,net,pid,user): No space left on device: user.max_user_namespaces forbids it to users: root can allow it with 'sysctl -w user.max_user_namespaces=10000'",
+  )
+})
+
+asRoot('a mount is refused inside another container', () => {
+  const root = rootWith('outer', 'sh', 'true', 'mkdir')
+  const outcome = hew(
+    'enter',
+    '-r',
+    root,
+    '--bind',
+    `${HEW}:/hew:ro`,
+    '--',
+    '/hew',
+    'enter',
+    '-r',
+    '/',
+    'true',
+  )
+  says(
+    outcome,
+    125,
+    "hew enter: cannot mount proc on /proc (VFS: Mount too revealing): Operation not permitted: the machine's own /proc is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or use --share pid",
+  )
+})
+
+asRoot('the disk is full while copying: an error, and nothing is left', () => {
+  const place = `${here}/full`
+  fs.mkdirSync(place)
+  const script = `mount -t tmpfs -o size=1m tmpfs ${place} && mkdir ${place}/root && '${HEW}' copy-deps -q -r ${place}/root bash; status=$?; find ${place}/root; exit $status`
+  const {stdout, stderr, status} = run('unshare', ['--mount', 'sh', '-c', script])
+  assert.match(stderr, /^hew copy-deps: .*\/full\/root\/usr\/.*: No space left on device\n$/)
+  assert.is(stdout, `${place}/root\n`)
+  assert.is(status, 125)
+})
+
+test('nobody reads what comes out', () => {
+  const root = rootWith('unread')
+  const {stderr, stdout} = shell(
+    `{ hew copy-deps -r '${root}' ls; echo $? >&3; } 3>'${here}/status' | true; sleep 0.2; cat '${here}/status'; find '${root}'`,
+  )
+  assert.is(stderr, 'hew copy-deps: nobody reads what comes out of the pipe: the next command has ended\n')
+  assert.is(stdout, `125\n${root}\n`)
+})
+
+for (const [name, text, message] of [
+  [
+    'an empty pipe',
+    '',
+    'nothing came through the pipe: the command before it failed, or it prints no document',
+  ],
+  [
+    'a cut-off line',
+    '{"ociVersion":"1.2.0","root":{"pa',
+    'the document in the pipe is cut off: the command before it failed',
+  ],
+  [
+    'JSON that is no document',
+    '{"a":1}\n',
+    'what comes through the pipe is JSON and no OCI configuration: it has no ociVersion',
+  ],
+  [
+    'a wrong type',
+    '{"ociVersion":"1.2.0","root":{"path":7}}\n',
+    "the document's root.path should be text, and is 7",
+  ],
+  [
+    'a wrong type in a list',
+    '{"ociVersion":"1.2.0","root":{"path":"/"},"mounts":[{"destination":"/a"},{"destination":[]}]}\n',
+    "the document's mounts[1].destination should be text, and is a list",
+  ],
+  [
+    'no root',
+    '{"ociVersion":"1.2.0"}\n',
+    'the document has no root: it comes from mkroot, or from runc spec',
+  ],
+  [
+    'another version',
+    '{"ociVersion":"2.0.0","root":{"path":"/"}}\n',
+    'the document is of OCI version 2.0.0: hew understands 1.x',
+  ],
+  [
+    'a protection that hew does not give',
+    '{"ociVersion":"1.2.0","root":{"path":"/"},"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ERRNO"}}}\n',
+    'refused: linux.seccomp: hew applies no seccomp profile',
+  ],
+  [
+    'an unknown namespace',
+    '{"ociVersion":"1.2.0","root":{"path":"/"},"linux":{"namespaces":[{"type":"dream"}]}}\n',
+    "refused: linux.namespaces[0].type: 'dream' is not known: it is one of pid, network, mount, ipc, uts, user, cgroup, time",
+  ],
+] as const)
+  for (const command of ['enter', 'copy-deps'])
+    test(`${command}: ${name}`, () => {
+      const operands = command === 'enter' ? ['--', 'true'] : ['ls']
+      says(run(HEW, [command, ...operands], {input: text}), 125, `hew ${command}: ${message}`)
+    })
+
+test('100 MB of noise', () => {
+  const begin = Date.now()
+  const {stderr, status} = shell('head -c 100000000 /dev/urandom | hew enter')
+  assert.match(stderr, /^hew enter: what comes through the pipe is no document: .*\n$/)
+  assert.is(status, 125)
+  assert.ok(Date.now() - begin < 20_000)
+})
+
+for (const [words, lines] of [
+  [
+    ['frobnicate'],
+    ['hew: unknown command frobnicate: there are mkroot, copy-deps, enter, link', "hew: see 'hew --help'"],
+  ],
+  [['entr'], ['hew: unknown command entr: did you mean enter?', "hew: see 'hew --help'"]],
+  [['--versoin'], ['hew: unknown option --versoin: did you mean --version?', "hew: see 'hew --help'"]],
+  [
+    ['enter', '--bnd', 'x'],
+    ['hew enter: unknown option --bnd: did you mean --bind?', "hew enter: see 'hew enter --help'"],
+  ],
+  [
+    ['mkroot', '--emty'],
+    ['hew mkroot: unknown option --emty: did you mean --empty?', "hew mkroot: see 'hew mkroot --help'"],
+  ],
+  [
+    ['copy-deps'],
+    [
+      'hew copy-deps: no program: name at least one, as in `hew copy-deps bash ls`',
+      "hew copy-deps: see 'hew copy-deps --help'",
+    ],
+  ],
+  [['link'], ['hew link: one DIR is needed: hew link DIR', "hew link: see 'hew link --help'"]],
+  [
+    ['enter', '-r', '/', '--bind', 'x', 'true'],
+    [
+      'hew enter: --bind x: it is SRC:DST or SRC:DST:ro, with absolute paths',
+      "hew enter: see 'hew enter --help'",
+    ],
+  ],
+  [
+    ['enter', '-r', '/', '--cap-add', 'net_admn', 'true'],
+    [
+      'hew enter: unknown capability net_admn: did you mean CAP_NET_ADMIN?',
+      "hew enter: see 'hew enter --help'",
+    ],
+  ],
+] as const)
+  test(`a wrong command line: hew ${words.join(' ')}`, () => says(hew(...words), 2, ...lines))
+
+test.run()
