@@ -172,7 +172,10 @@ const ABI_FLAGS: Record<number, {bits: number; zeroIsAny: boolean}> = {
   [EM.LOONGARCH]: {bits: 0x7, zeroIsAny: false}, // EF_LOONGARCH_ABI_MODIFIER_MASK
 }
 
-/** A file that is read by the page, each page once, never past the end. */
+/** Nothing that is returned refers to the pages, so every file uses the same: allocating them takes longer than reading. */
+const SLAB = Buffer.allocUnsafe(1 << 17)
+
+/** A file that is read by the page, each page once, never past the end. One at a time. */
 class Pages {
   static readonly SIZE = 4096
   readonly #pages = new Map<number, Buffer>()
@@ -186,7 +189,9 @@ class Pages {
     const known = this.#pages.get(index)
     if (known) return known
     const start = index * Pages.SIZE
-    const page = Buffer.alloc(Math.min(Pages.SIZE, this.size - start))
+    const slot = this.#pages.size * Pages.SIZE
+    const space = slot < SLAB.length ? SLAB.subarray(slot, slot + Pages.SIZE) : Buffer.allocUnsafe(Pages.SIZE)
+    const page = space.subarray(0, this.size - start)
     let filled = 0
     while (filled < page.length) {
       const got = this.pread(page.subarray(filled), start + filled)
@@ -242,31 +247,29 @@ class Image {
     this.#word = bits === 64 ? 8 : 4
   }
 
-  #half(at: Buffer, offset: number): number {
-    return this.little ? at.readUInt16LE(offset) : at.readUInt16BE(offset)
-  }
-
-  #uint32(at: Buffer, offset: number): number {
-    return this.little ? at.readUInt32LE(offset) : at.readUInt32BE(offset)
+  #view(bytes: Buffer): DataView {
+    return new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   }
 
   /** An address or a size. What a double cannot hold exactly is past the end of any file. */
-  #address(at: Buffer, offset: number): number {
-    if (this.#word === 4) return this.#uint32(at, offset)
-    const [low, high] = this.little ? [offset, offset + 4] : [offset + 4, offset]
-    return this.#uint32(at, high) * 2 ** 32 + this.#uint32(at, low)
+  #address(at: DataView, offset: number): number {
+    const [first, second] = [
+      at.getUint32(offset, this.little),
+      this.#word === 4 ? 0 : at.getUint32(offset + 4, this.little),
+    ]
+    return this.#word === 4 ? first : this.little ? second * 2 ** 32 + first : first * 2 ** 32 + second
   }
 
   read(osabi: number): Elf {
     const layout = this.#layout
-    const header = this.file.bytes(0, layout.ehdr)
+    const header = this.#view(this.file.bytes(0, layout.ehdr))
     const elf: Elf = {
       class: this.bits,
       littleEndian: this.little,
       osabi,
-      type: this.#half(header, 16),
-      machine: this.#half(header, 18),
-      flags: this.#uint32(header, layout.flags),
+      type: header.getUint16(16, this.little),
+      machine: header.getUint16(18, this.little),
+      flags: header.getUint32(layout.flags, this.little),
       interp: undefined,
       dynamic: false,
       soname: undefined,
@@ -287,17 +290,19 @@ class Image {
     return elf
   }
 
-  #readSegments(header: Buffer): void {
+  #readSegments(header: DataView): void {
     const {phoff, phentsize, phnum, phdr, offset, vaddr, filesz, align} = this.#layout
-    const count = this.#half(header, phnum)
+    const count = header.getUint16(phnum, this.little)
     if (count === 0) return
-    const size = this.#half(header, phentsize)
+    const size = header.getUint16(phentsize, this.little)
     if (size !== phdr) throw new ElfError(`its program headers have ${size} bytes each instead of ${phdr}`)
     if (count * phdr > PHDRS_MAX) throw new ElfError(`it has ${count} program headers`)
-    const table = this.file.bytes(this.#address(header, phoff), count * phdr)
-    for (let at = 0; at < table.length; at += phdr) {
+    const table = this.#view(this.file.bytes(this.#address(header, phoff), count * phdr))
+    for (let at = 0; at < count * phdr; at += phdr) {
+      const type = table.getUint32(at, this.little)
+      if (type === 0 || type > PT_NOTE) continue
       this.#segments.push({
-        type: this.#uint32(table, at),
+        type,
         offset: this.#address(table, at + offset),
         vaddr: this.#address(table, at + vaddr),
         filesz: this.#address(table, at + filesz),
@@ -323,27 +328,41 @@ class Image {
     throw new ElfError('its dynamic section refers to an address that is not in the file')
   }
 
-  *#entries(dynamic: Segment): Generator<[tag: number, value: number]> {
+  /** Calls back for every entry up to DT_NULL; of its value only where it is. */
+  #entries({offset, filesz}: Segment, visit: (tag: number, section: DataView, at: number) => void): void {
     const size = 2 * this.#word
-    const count = Math.floor(dynamic.filesz / size)
-    for (let i = 0; i < count; i++) {
-      if (i === DYNAMIC_MAX) throw new ElfError(`its dynamic section has ${count} entries`)
-      const entry = this.file.bytes(dynamic.offset + i * size, size)
-      const tag = this.#address(entry, 0)
+    const length = Math.min(filesz, DYNAMIC_MAX * size, Math.max(0, this.file.size - offset))
+    const section = this.#view(this.file.bytes(offset, length))
+    for (let at = 0; at + size <= length; at += size) {
+      const tag = this.#address(section, at)
       if (tag === 0) return
-      yield [tag, this.#address(entry, this.#word)]
+      visit(tag, section, at + this.#word)
     }
+    if (length === DYNAMIC_MAX * size)
+      throw new ElfError(`its dynamic section has over ${DYNAMIC_MAX} entries`)
+    if (length < filesz) throw new ElfError('it ends within its dynamic section')
   }
 
   #readDynamic(dynamic: Segment, elf: Elf): void {
     elf.dynamic = true
     const single = new Map<number, number>()
     const names: [tag: number, value: number][] = []
-    for (const [tag, value] of this.#entries(dynamic)) {
-      if (tag === DT_NEEDED || tag === DT_AUXILIARY || tag === DT_FILTER) names.push([tag, value])
-      else single.set(tag, value)
-      if (names.length > NEEDED_MAX) throw new ElfError(`it needs more than ${NEEDED_MAX} libraries`)
-    }
+    this.#entries(dynamic, (tag, section, at) => {
+      switch (tag) {
+        case DT_NEEDED:
+        case DT_AUXILIARY:
+        case DT_FILTER:
+          if (names.push([tag, this.#address(section, at)]) <= NEEDED_MAX) return
+          throw new ElfError(`it needs more than ${NEEDED_MAX} libraries`)
+        case DT_STRTAB:
+        case DT_STRSZ:
+        case DT_SONAME:
+        case DT_RPATH:
+        case DT_RUNPATH:
+        case DT_FLAGS_1:
+          single.set(tag, this.#address(section, at))
+      }
+    })
     elf.flags1 = single.get(DT_FLAGS_1) ?? 0
     const strings = [DT_SONAME, DT_RPATH, DT_RUNPATH].some(tag => single.has(tag)) || names.length > 0
     if (!strings) return
@@ -368,13 +387,12 @@ class Image {
   #readNotes({offset, filesz, align}: Segment, elf: Elf): void {
     if (filesz > NOTES_MAX || offset + filesz > this.file.size) return
     const notes = this.file.bytes(offset, filesz)
+    const view = this.#view(notes)
     const padded = (length: number) => Math.ceil(length / (align === 8 ? 8 : 4)) * (align === 8 ? 8 : 4)
     for (let at = 0; at + 12 <= notes.length; ) {
-      const [nameSize, size, type] = [0, 4, 8].map(field => this.#uint32(notes, at + field)) as [
-        number,
-        number,
-        number,
-      ]
+      const nameSize = view.getUint32(at, this.little)
+      const size = view.getUint32(at + 4, this.little)
+      const type = view.getUint32(at + 8, this.little)
       const start = at + padded(12 + nameSize)
       if (start + size > notes.length) return
       const name = notes.toString('latin1', at + 12, at + 12 + nameSize)
