@@ -1,5 +1,6 @@
 import * as path from 'node:path'
 import {type Closure, closure, type Item} from './closure.ts'
+import {copyPlan} from './copy.ts'
 import * as essentials from './essentials.ts'
 import type {Plan} from './step.ts'
 import type {Sysroot} from './sysroot.ts'
@@ -83,16 +84,30 @@ function nameServices(machine: Sysroot, items: Item[]): string[] {
     .filter(library => isFile(machine, library))
 }
 
+/** Where a program that was asked for by name is, links and all. */
+function programs(items: Item[]): Map<string, string> {
+  const asked = items.filter(({because}) =>
+    because.some(({by, rule}) => by === 'command line' && rule === 'PATH'),
+  )
+  return new Map(asked.map(({path: name}) => [path.basename(name), name]))
+}
+
 /** The shell for /etc/passwd, as it is called inside; undefined when there is none. */
-export function shellOf(
-  found: string[],
-  layout: Layout,
-  where: (name: string) => string | undefined,
-): string | undefined {
-  const name = ['bash', 'sh'].find(name => found.includes(name))
-  const path = name && where(name)
+export function shellOf(items: Item[], layout: Layout): string | undefined {
+  const found = programs(items)
+  const shell = found.get('bash') ?? found.get('sh')
   // Where /usr is merged, /bin/bash is what everybody writes.
-  return path?.startsWith('/usr/bin/') && layout.get('/bin') === 'usr/bin' ? path.slice('/usr'.length) : path
+  return shell?.startsWith('/usr/bin/') && layout.get('/bin') === 'usr/bin'
+    ? shell.slice('/usr'.length)
+    : shell
+}
+
+/** Links for programs that are in no directory of the root's PATH, as in /nix/store or somebody's home. */
+export function missingLinks(items: Item[], search: string): Plan {
+  const directories = search.split(':')
+  return [...programs(items)]
+    .filter(([, target]) => !directories.includes(path.dirname(target)))
+    .map(([name, target]) => ({do: 'symlink', target, path: `/usr/local/bin/${name}`}))
 }
 
 /** The directories of a normal system, in the machine's own layout. */
@@ -116,25 +131,19 @@ function ancestry(directory: string): string[] {
   return names.map((_, i) => `/${names.slice(0, i + 1).join('/')}`)
 }
 
-/** Files of the machine at the paths that they have there. */
-export function copies(items: Item[]): Plan {
-  return items.map(({path, kind, target}) =>
-    kind === 'directory'
-      ? {do: 'directory', source: path, path}
-      : kind === 'link'
-        ? {do: 'symlink', target: target!, path}
-        : {do: 'copy', source: path, path},
-  )
-}
-
-/** A populated root, beginning with its directories. */
-export function populated(layout: Layout, {items, files}: Contents): Plan {
+/** A populated root, beginning with its directories; where it is added to, what is there is left alone. */
+export function populated(layout: Layout, {items, files}: Contents, root?: Sysroot): Plan {
   const base = skeleton(layout)
   const there = new Set(base.flatMap(step => ('path' in step ? [step.path] : [])))
   return [
     ...base,
-    ...copies(items.filter(item => !there.has(item.path))),
-    ...essentials.LINKS.map(([path, target]) => ({do: 'symlink', target, path}) as const),
+    ...copyPlan(
+      items.filter(item => !there.has(item.path)),
+      {setuid: false, force: false},
+    ),
+    ...(files.length > 0 ? essentials.LINKS : [])
+      .filter(([path]) => root?.lstat(path).kind === 'missing')
+      .map(([path, target]) => ({do: 'symlink', target, path}) as const),
     ...files.map(([path, content]) => ({do: 'put', mode: 0o644, path, content}) as const),
   ]
 }

@@ -253,14 +253,26 @@ function headerOf(block: Buffer, type: string, pax: Map<string, Buffer>): Header
     path,
     target,
     mode: number(block, ...MODE) & 0o7777,
-    uid: recordedNumber(pax, 'uid') ?? number(block, ...UID),
-    gid: recordedNumber(pax, 'gid') ?? number(block, ...GID),
-    mtime: recordedTime(pax) ?? BigInt(number(block, ...MTIME)) * 1_000_000_000n,
+    uid: id(recordedNumber(pax, 'uid') ?? number(block, ...UID)),
+    gid: id(recordedNumber(pax, 'gid') ?? number(block, ...GID)),
+    mtime: time(recordedTime(pax) ?? BigInt(number(block, ...MTIME)) * 1_000_000_000n),
     size: kind === 'file' ? size(block, pax) : 0,
-    major: device ? number(block, ...MAJOR) : 0,
-    minor: device ? number(block, ...MINOR) : 0,
+    major: device ? id(number(block, ...MAJOR)) : 0,
+    minor: device ? id(number(block, ...MINOR)) : 0,
     xattrs,
   }
+}
+
+/** What the kernel has 32 bits for; all of them set is no id: chown(2). */
+function id(value: number): number {
+  if (value < 0 || value >= 0xffffffff)
+    throw new TarError('it is damaged: an owner or a device has an absurd number')
+  return value
+}
+
+function time(nanoseconds: bigint): bigint {
+  if (BigInt.asIntN(64, nanoseconds) !== nanoseconds) throw new TarError('it is damaged: a time is absurd')
+  return nanoseconds
 }
 
 /** Only ustar has a prefix: GNU has times in its place. */
@@ -303,16 +315,18 @@ class Bytes {
     return whole
   }
 
-  /** So many bytes, and the padding behind them; once. */
-  async *body(length: number): AsyncGenerator<Buffer> {
-    for (let left = length; left > 0; ) {
-      const part = await this.#some(left)
-      if (!part) throw cutOff()
-      left -= part.length
-      yield part
+  /** So many bytes, once, and the padding behind them. Whoever stops in between leaves the rest for the next. */
+  body(length: number): AsyncIterable<Buffer> {
+    let left = length
+    let padding = (BLOCK - (length % BLOCK)) % BLOCK
+    const next = async (): Promise<IteratorResult<Buffer>> => {
+      const part = left > 0 ? await this.#some(left) : undefined
+      if (!part && left + padding > 0 && !(await this.exactly(left + padding))) throw cutOff()
+      left = part ? left - part.length : 0
+      padding = part ? padding : 0
+      return part ? {done: false, value: part} : {done: true, value: undefined}
     }
-    const padding = (BLOCK - (length % BLOCK)) % BLOCK
-    if (padding > 0 && !(await this.exactly(padding))) throw cutOff()
+    return {[Symbol.asyncIterator]: () => ({next})}
   }
 
   async drain(): Promise<void> {
