@@ -198,7 +198,7 @@ static void offer(struct library *library, const struct part *part) {
     snprintf(library->path, sizeof library->path, "/proc/self/fd/%d", library->fd);
 }
 
-/* While ld.so is at work errno is nowhere: it lies where our thread pointer was. So no functions of libc that set it. */
+/* In the handler the thread pointer is ld.so's, and our errno nowhere: no functions of libc that may set it. */
 static void raw_syscall(long number, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e, uintptr_t f) {
     register uintptr_t r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
     __asm__ volatile("syscall"
@@ -224,14 +224,19 @@ static void fill_holes(struct library *library, uintptr_t base) {
     raw_close(&library->fd);
 }
 
-/* Once only (SA_RESETHAND). If the fault was not ours, it comes again and kills, as it should. */
-static void on_first_touch(int signal) {
-    (void)signal;
+/* Normally once. A fault that fills no hole is not ours: it comes again, and kills, as it should. */
+static void on_touch(int signal) {
+    static unsigned filled;
+    unsigned before = filled;
     for (const struct link_map *map = *debug ? (*debug)->r_map : NULL; map; map = map->l_next)
         for (unsigned i = 0; i < library_count; i++)
-            if (libraries[i].fd >= 0 && strcmp(map->l_name, libraries[i].path) == 0)
+            if (libraries[i].fd >= 0 && strcmp(map->l_name, libraries[i].path) == 0) {
                 fill_holes(&libraries[i], map->l_addr);
+                filled++;
+            }
+    if (filled < library_count && filled > before) return;
     raw_close(&self);
+    sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 }
 
 /* ld.so has its own words and status for when it cannot open a file: make sure that it can. */
@@ -242,7 +247,7 @@ static void check_descriptors(void) {
 }
 
 static void await_first_touch(void) {
-    struct sigaction action = {.sa_handler = on_first_touch, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_touch};
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGSEGV);
