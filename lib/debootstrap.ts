@@ -52,6 +52,7 @@ function contained(line: string): Plan {
     {do: 'die-with-parent'},
     {do: 'clone', kinds: ['pid', 'mnt'], mapping: 'none', uids: [], gids: [], setgroups: true},
     {do: 'propagation', kind: 'rprivate'},
+    {do: 'private', how: 'rprivate'},
     {do: 'init'},
     {do: 'env', variables},
     {do: 'exec', command: ['/bin/sh', '-c', line]},

@@ -19,7 +19,7 @@ function errno(name: string): number {
 }
 
 /** The stage's program: the binary itself, under another name; while developing, what `make` has put beside it. */
-function program(): string {
+export function program(): string {
   if (packaged) return '/proc/self/exe'
   const built = new URL('../dist/hew-stage', import.meta.url).pathname
   if (!fs.existsSync(built)) throw new HewError('dist/hew-stage is not built: run make first')
