@@ -51,7 +51,6 @@ function contained(line: string): Plan {
   return [
     {do: 'die-with-parent'},
     {do: 'clone', kinds: ['pid', 'mnt'], mapping: 'none', uids: [], gids: [], setgroups: true},
-    {do: 'propagation', kind: 'rprivate'},
     {do: 'private', how: 'rprivate'},
     {do: 'init'},
     {do: 'env', variables},
