@@ -56,7 +56,7 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-enum { PAGE = 4096, SEGMENTS_MAX = 16 };
+enum { PAGE = 4096, SEGMENTS_MAX = 16, DYNAMIC_MAX = 64 };
 
 static const char toc_magic[8] = "\177hewtoc\n";
 static const char damaged[] = "the file is damaged or was not copied to its end: copy it again";
@@ -199,12 +199,13 @@ static void offer(struct library *library, const struct part *part) {
 }
 
 /* In the handler the thread pointer is ld.so's, and our errno nowhere: no functions of libc that may set it. */
-static void raw_syscall(long number, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e, uintptr_t f) {
+static long raw_syscall(long number, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e, uintptr_t f) {
     register uintptr_t r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
     __asm__ volatile("syscall"
                      : "+a"(number)
                      : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
                      : "rcx", "r11", "memory");
+    return number;
 }
 
 static void raw_close(int *fd) {
@@ -217,9 +218,13 @@ static void fill_holes(struct library *library, uintptr_t base) {
         const ElfW(Phdr) *segment = &library->image.segments[i];
         if (!is_hole(library, segment)) continue;
         uintptr_t start = page_down(base + segment->p_vaddr);
-        raw_syscall(SYS_mmap, start, base + segment->p_vaddr + segment->p_filesz - start,
-                    (uintptr_t)protection(segment), MAP_PRIVATE | MAP_FIXED, (uintptr_t)self,
-                    library->image.part->offset + page_down(segment->p_offset));
+        long at = raw_syscall(SYS_mmap, start, base + segment->p_vaddr + segment->p_filesz - start,
+                              (uintptr_t)protection(segment), MAP_PRIVATE | MAP_FIXED, (uintptr_t)self,
+                              library->image.part->offset + page_down(segment->p_offset));
+        if (at == (long)start) continue;
+        static const char message[] = "hew: cannot map its libraries: out of memory\n";
+        raw_syscall(SYS_write, STDERR_FILENO, (uintptr_t)message, sizeof message - 1, 0, 0, 0);
+        raw_syscall(SYS_exit_group, EXIT_HEW, 0, 0, 0, 0, 0);
     }
     raw_close(&library->fd);
 }
@@ -301,7 +306,11 @@ static const ElfW(Phdr) *find(const struct image *image, ElfW(Word) type) {
  * DT_NEEDED counts from is Node's; the distance from there to our strings is as
  * good an offset, modulo 2^64.
  */
-static void extend_dynamic(ElfW(Dyn) *to, const ElfW(Dyn) *from) {
+static const ElfW(Dyn) *extend_dynamic(const ElfW(Phdr) *section) {
+    static ElfW(Dyn) extended[DYNAMIC_MAX];
+    if (library_count + section->p_filesz / sizeof *extended > DYNAMIC_MAX) fail(0, damaged);
+    ElfW(Dyn) *to = extended;
+    const ElfW(Dyn) *from = (const ElfW(Dyn) *)section->p_vaddr;
     const ElfW(Dyn) *strings = from;
     while (strings->d_tag != DT_STRTAB)
         if ((strings++)->d_tag == DT_NULL) fail(0, damaged);
@@ -313,6 +322,7 @@ static void extend_dynamic(ElfW(Dyn) *to, const ElfW(Dyn) *from) {
         to++;
     } while ((from++)->d_tag != DT_NULL);
     if (!debug) fail(0, damaged);
+    return extended;
 }
 
 /*
@@ -368,11 +378,8 @@ void launch(int argc, char **argv, char **envp) {
     for (uint32_t i = PART_LIBRARIES; i < toc.count; i++) offer(&libraries[library_count++], &toc.parts[i]);
     check_descriptors();
 
-    const ElfW(Phdr) *section = find(&node, PT_DYNAMIC);
-    ElfW(Dyn) dynamic[library_count + section->p_filesz / sizeof(ElfW(Dyn))];
-    extend_dynamic(dynamic, (const ElfW(Dyn) *)section->p_vaddr);
-    ElfW(Phdr) headers[node.header.e_phnum];
-    describe_program(headers, &node, dynamic);
+    static ElfW(Phdr) headers[SEGMENTS_MAX];
+    describe_program(headers, &node, extend_dynamic(find(&node, PT_DYNAMIC)));
 
     /* The vectors are laid anew, further down the stack that the kernel gave us; the strings stay. */
     size_t variables = 0, entries = 0;
