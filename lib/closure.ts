@@ -1,5 +1,5 @@
 import type {Elf} from './elf.ts'
-import type {Lack} from './ldso.ts'
+import {type Lack, RELATIVE} from './ldso.ts'
 import type {Shebang} from './script.ts'
 import type {Entry} from './sysroot.ts'
 import {envProgram, notAFile, World, type WorldOptions} from './world.ts'
@@ -81,7 +81,7 @@ class Gathering {
   #file(path: string, kind: Missing['kind'], because: Because): void {
     const {sysroot, inspector} = this.#world
     const entry = sysroot.resolve(path)
-    const why = notAFile(entry)
+    const why = path.startsWith('/') ? notAFile(entry) : `its path is ${RELATIVE}`
     const lack = (why: string) => this.#missing.push({kind, what: path, by: because.by, searched: [], why})
     if (why) {
       lack(why)

@@ -1,6 +1,7 @@
 import {readdirSync, readFileSync} from 'node:fs'
 import type {Missing} from './closure.ts'
 import {EM} from './elf.ts'
+import {RELATIVE} from './ldso.ts'
 import {readAt} from './sysroot.ts'
 import {envProgram, notAFile, World, type WorldOptions} from './world.ts'
 
@@ -83,6 +84,10 @@ function explain(world: World, path: string, scripts: number): ExecProblem | und
   }
   if (scripts === SCRIPTS_MAX) return problem('interpreter loop')
   const {interpreter} = inspected.shebang
+  if (!interpreter.startsWith('/')) {
+    const why = `its path is ${RELATIVE}`
+    return problem('interpreter', why, [lack('interpreter', interpreter, path, why)])
+  }
   const deeper = explain(world, interpreter, scripts + 1)
   if (deeper?.reason === 'not found') {
     return problem('interpreter', deeper.why, [lack('interpreter', interpreter, path, deeper.why)])

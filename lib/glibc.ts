@@ -1,6 +1,6 @@
-import {DF_1_NODEFLIB, type Elf, EM, ET_DYN, ET_EXEC, sameAbi} from './elf.ts'
+import {DF_1_NODEFLIB, type Elf, EM, sameAbi} from './elf.ts'
 import {type CachedLibrary, ldSoConfDirectories, parseLdCache} from './ldcache.ts'
-import {type Candidate, type Found, type Loaded, Loader, Search, type Verdict} from './ldso.ts'
+import {type Candidate, type Found, type Loaded, Loader, RELATIVE, Search, type Verdict} from './ldso.ts'
 
 /** The search of glibc's ld.so: ld.so(8), and _dl_map_object in elf/dl-load.c. */
 export class GlibcLoader extends Loader {
@@ -32,7 +32,7 @@ export class GlibcLoader extends Loader {
     const search = new Search()
     if (name.includes('/')) {
       search.searched.push(name)
-      search.try({path: name, rule: 'path'}, name.startsWith('/') ? this.#verify(name) : {fatal: RELATIVE})
+      search.try({path: name, rule: 'path'}, this.verify(name))
       return search.result()
     }
     const look = (rule: string, path: string, separator: RegExp, owner: Loaded) => {
@@ -68,10 +68,10 @@ export class GlibcLoader extends Loader {
       search.searched.push(`${dir} (${rule})`)
       if (sysroot.resolve(dir).kind !== 'directory') continue
       const path = join(dir, name)
-      search.try({path, rule: search.base && i > 0 ? '$PLATFORM' : rule}, this.#verify(path))
+      search.try({path, rule: search.base && i > 0 ? '$PLATFORM' : rule}, this.verify(path))
       for (const level of sysroot.list(join(dir, 'glibc-hwcaps'))) {
         const variant = join(dir, `glibc-hwcaps/${level}/${name}`)
-        if (this.#verify(variant) === 'usable')
+        if (this.verify(variant) === 'usable')
           search.variants.push({path: variant, rule: `glibc-hwcaps ${level}`})
       }
     }
@@ -99,10 +99,10 @@ export class GlibcLoader extends Loader {
       const level = hwcaps && /\/glibc-hwcaps\/([^/]+)\/[^/]*$/.exec(path)?.[1]
       const candidate: Candidate = {path, rule: level ? `glibc-hwcaps ${level}` : 'ld.so.cache'}
       if (!this.#isSearchedAnyway(path)) candidate.configuration = cache
-      if (!hwcaps && search.try(candidate, this.#verify(path))) return
+      if (!hwcaps && search.try(candidate, this.verify(path))) return
       // Of the entries for any processor ld.so knows the first only.
       if (!hwcaps && ids) return
-      if (hwcaps && this.#verify(path) === 'usable') search.variants.push(candidate)
+      if (hwcaps && this.verify(path) === 'usable') search.variants.push(candidate)
     }
   }
 
@@ -127,19 +127,10 @@ export class GlibcLoader extends Loader {
   }
 
   /** As open_verify does: files for other machines are passed over, anything else ends the search. */
-  #verify(path: string): Verdict {
-    const {kind, path: real} = this.inspector.sysroot.resolve(path)
-    if (kind === 'missing') return 'absent'
-    if (kind !== 'file') return {fatal: 'not a regular file'}
-    const inspected = this.inspector.inspect(real)
-    if (inspected.is === 'unreadable') return 'absent'
-    if (inspected.is === 'damaged') return {fatal: inspected.why}
-    if (inspected.is !== 'elf') return {fatal: 'not an ELF file'}
-    const {elf} = inspected
+  protected accept(elf: Elf): Verdict {
     if (elf.class !== this.abi.class) return 'foreign'
     if (elf.littleEndian !== this.abi.littleEndian) return {fatal: 'of the other byte order'}
-    if (!sameAbi(elf, this.abi)) return 'foreign'
-    return elf.type === ET_DYN || elf.type === ET_EXEC ? 'usable' : {fatal: 'neither a library nor a program'}
+    return sameAbi(elf, this.abi) ? 'usable' : 'foreign'
   }
 
   /** Dynamic string tokens: "Dynamic string tokens" in ld.so(8). Empty when one has no value. */
@@ -173,8 +164,6 @@ export class GlibcLoader extends Loader {
     return this.#compiledIn
   }
 }
-
-const RELATIVE = 'relative to whatever directory the program is started in'
 
 /** AT_PLATFORM by machine, with what glibc 2.26 to 2.36 put in its place for processors that can do more. */
 const PLATFORMS: Record<number, string[]> = {

@@ -37,7 +37,7 @@ export function parseLdCache(file: Buffer): Map<string, CachedLibrary[]> | undef
     // Bit 62, and ten bits of ISA level: a glibc-hwcaps entry. Other bits: the processor features of old glibcs,
     // whose directories no current one searches.
     const hwcaps = (high & ~0x3ff) >>> 0 === 0x40000000
-    if (!name || !path || (!hwcaps && (high !== 0 || low !== 0))) continue
+    if (!name || !path?.startsWith('/') || (!hwcaps && (high !== 0 || low !== 0))) continue
     const entry = {path, flags: uint32(at), hwcaps}
     const known = libraries.get(name)
     if (known) known.push(entry)
@@ -95,7 +95,7 @@ export function ldSoConfDirectories(
         directories.push(...ldSoConfDirectories(sysroot, file, seen))
     }
   }
-  return [...new Set(directories)]
+  return [...new Set(directories)].filter(dir => dir.startsWith('/'))
 }
 
 /** glob(7) in a tree, without character classes like [:alpha:]. */

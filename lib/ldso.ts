@@ -1,4 +1,4 @@
-import {type Elf, EM, type Priority} from './elf.ts'
+import {type Elf, EM, ET_DYN, ET_EXEC, type Priority} from './elf.ts'
 import type {Inspector} from './inspect.ts'
 
 /** A file that is needed, and why. */
@@ -134,6 +134,25 @@ export abstract class Loader {
     return new AddressSpace(this, program).fill()
   }
 
+  /** Whether it would map such a library. */
+  protected abstract accept(elf: Elf): Verdict
+
+  /** What it makes of the file at a path. */
+  protected verify(path: string): Verdict {
+    if (!path.startsWith('/')) return {fatal: RELATIVE}
+    const {kind, path: real} = this.inspector.sysroot.resolve(path)
+    if (kind === 'missing') return 'absent'
+    if (kind !== 'file') return {fatal: 'not a regular file'}
+    const inspected = this.inspector.inspect(real)
+    if (inspected.is === 'unreadable') return 'absent'
+    if (inspected.is === 'damaged') return {fatal: inspected.why}
+    if (inspected.is !== 'elf') return {fatal: 'not an ELF file'}
+    const verdict = this.accept(inspected.elf)
+    const {type} = inspected.elf
+    if (verdict !== 'usable' || type === ET_DYN || type === ET_EXEC) return verdict
+    return {fatal: 'neither a library nor a program'}
+  }
+
   /** The bytes of the loader's own file: its directories are compiled in. */
   protected ownText(): string {
     const {sysroot} = this.inspector
@@ -141,6 +160,9 @@ export abstract class Loader {
     return entry.size > 1 << 23 ? '' : (sysroot.read(entry.path)?.toString('latin1') ?? '')
   }
 }
+
+/** Why a path is not searched that the loader would search. */
+export const RELATIVE = 'relative to whatever directory the program is started in'
 
 const PRIORITIES = ['none', 'required', 'recommended', 'suggested']
 
@@ -258,7 +280,7 @@ class AddressSpace {
     const {inspector, interpreter: path, knowsSonames} = this.loader
     const entry = inspector.sysroot.resolve(path)
     const inspected = entry.kind === 'file' ? inspector.inspect(entry.path) : undefined
-    if (inspected?.is !== 'elf') return
+    if (inspected?.is !== 'elf' || !path.startsWith('/')) return
     const elf = {...inspected.elf, needed: [], filters: [], dlopen: []}
     this.#add({path, real: entry.path, elf, loader: main}, [path, knowsSonames ? elf.soname : undefined])
   }

@@ -1,5 +1,5 @@
-import {ET_DYN, ET_EXEC, sameAbi} from './elf.ts'
-import {type Found, type Loaded, Loader, Search, type Verdict} from './ldso.ts'
+import {type Elf, sameAbi} from './elf.ts'
+import {type Found, type Loaded, Loader, RELATIVE, Search, type Verdict} from './ldso.ts'
 
 /** The names that musl's loader answers for itself, in whatever version. */
 const RESERVED = /^lib(c|pthread|rt|m|dl|util|xnet)\./
@@ -30,7 +30,7 @@ export class MuslLoader extends Loader {
     const search = new Search()
     if (name.includes('/')) {
       search.searched.push(name)
-      search.try({path: name, rule: 'path'}, name.startsWith('/') ? this.#verify(name) : {fatal: RELATIVE})
+      search.try({path: name, rule: 'path'}, this.verify(name))
       return search.result()
     }
     const look = (rule: string, path: string, configuration?: string) => {
@@ -38,7 +38,7 @@ export class MuslLoader extends Loader {
         if (search.over || dir === '') continue
         search.searched.push(dir.startsWith('/') ? `${dir} (${rule})` : `"${dir}" (${rule}: ${RELATIVE})`)
         if (!dir.startsWith('/')) continue
-        search.try({path: `${dir}/${name}`, rule, configuration}, this.#verify(`${dir}/${name}`))
+        search.try({path: `${dir}/${name}`, rule, configuration}, this.verify(`${dir}/${name}`))
       }
     }
     if (this.options.libraryPath) look('LD_LIBRARY_PATH', this.options.libraryPath)
@@ -54,17 +54,8 @@ export class MuslLoader extends Loader {
   }
 
   /** It takes the first file that it can open, and fails when that is not the right one. */
-  #verify(path: string): Verdict {
-    const {kind, path: real} = this.inspector.sysroot.resolve(path)
-    if (kind === 'missing') return 'absent'
-    if (kind !== 'file') return {fatal: 'not a regular file'}
-    const inspected = this.inspector.inspect(real)
-    if (inspected.is === 'unreadable') return 'absent'
-    if (inspected.is === 'damaged') return {fatal: inspected.why}
-    if (inspected.is !== 'elf') return {fatal: 'not an ELF file'}
-    const {elf} = inspected
-    if (!sameAbi(elf, this.abi)) return {fatal: 'for another kind of machine'}
-    return elf.type === ET_DYN || elf.type === ET_EXEC ? 'usable' : {fatal: 'neither a library nor a program'}
+  protected accept(elf: Elf): Verdict {
+    return sameAbi(elf, this.abi) ? 'usable' : {fatal: 'for another kind of machine'}
   }
 
   /** The file is beside the loader: /etc for /lib/ld-musl-*, PREFIX/etc for PREFIX/lib/ld-musl-*. */
@@ -83,8 +74,6 @@ export class MuslLoader extends Loader {
     return this.#system
   }
 }
-
-const RELATIVE = 'relative to whatever directory the program is started in'
 
 /** A path with any token but $ORIGIN is not used at all. */
 function withOrigin(path: string | undefined, object: string): string | undefined {

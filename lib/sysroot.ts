@@ -87,8 +87,8 @@ export class Sysroot {
   #walk(from: Entry, path: string, budget: {links: number}, visit?: (entry: Entry) => void): Entry {
     let at = path.startsWith('/') ? this.lstat('/') : from
     for (const name of path.split('/')) {
-      if (name === '' || name === '.') continue
       if (at.kind !== 'directory') return missing(at.path, 'ENOTDIR')
+      if (name === '' || name === '.') continue
       if (name === '..') {
         at = this.lstat(at.path.slice(0, at.path.lastIndexOf('/')) || '/')
         continue

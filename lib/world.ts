@@ -1,7 +1,8 @@
 import {type Elf, sameAbi} from './elf.ts'
+import {reason} from './errors.ts'
 import {GlibcLoader} from './glibc.ts'
 import {Inspector} from './inspect.ts'
-import {type Loader, type LoaderOptions, type Loading, usualInterpreter} from './ldso.ts'
+import {type Loader, type LoaderOptions, type Loading, RELATIVE, usualInterpreter} from './ldso.ts'
 import {MuslLoader} from './musl.ts'
 import {envCommand, type Shebang} from './script.ts'
 import {type Entry, Sysroot} from './sysroot.ts'
@@ -52,7 +53,7 @@ export class World {
 
   /** Why the kernel cannot start a program with this as its loader. */
   whyNotLoader(path: string, program: Elf): string | undefined {
-    if (!path.startsWith('/')) return 'its path is relative to whatever directory the program is started in'
+    if (!path.startsWith('/')) return `its path is ${RELATIVE}`
     const entry = this.sysroot.resolve(path)
     const why = notAFile(entry)
     if (why) return why
@@ -89,11 +90,8 @@ export function notAFile({kind, why}: Entry): string | undefined {
   if (kind === 'file') return undefined
   if (kind === 'directory') return 'it is a directory'
   if (kind !== 'missing') return 'it is a device, a pipe or a socket'
-  return why === 'ELOOP'
-    ? 'too many symbolic links'
-    : why === 'EACCES'
-      ? 'permission denied'
-      : 'it is not there'
+  if (why === 'ENOTDIR') return 'a part of its path is not a directory'
+  return reason(Object.assign(new Error(why), {code: why}))
 }
 
 /** What a script is for that says `#!/usr/bin/env X`. */

@@ -201,7 +201,18 @@ test('what is no program is said to be what it is; all of it at once', () => {
       '/usr/bin/dangling': {link: 'gone'},
       '/usr/bin/cut': makeElf().subarray(0, 70),
     },
-    ['nosuch', '/usr/bin', '/usr/bin/self', '/usr/bin/a', '/usr/bin/dangling', '/bin/sh/x', 'cut', ''],
+    [
+      'nosuch',
+      '/usr/bin',
+      '/usr/bin/self',
+      '/usr/bin/a',
+      '/usr/bin/dangling',
+      '/bin/sh/x',
+      '/bin/sh/',
+      '/bin/sh/.',
+      'cut',
+      '',
+    ],
   )
   assert.equal(
     missing.map(({what, why}) => `${what}: ${why}`),
@@ -211,7 +222,9 @@ test('what is no program is said to be what it is; all of it at once', () => {
       '/usr/bin/self: too many symbolic links',
       '/usr/bin/a: too many symbolic links',
       '/usr/bin/dangling: it is not there',
-      '/bin/sh/x: it is not there',
+      '/bin/sh/x: a part of its path is not a directory',
+      '/bin/sh/: a part of its path is not a directory',
+      '/bin/sh/.: a part of its path is not a directory',
       '/usr/bin/cut: it refers to bytes past its own end',
       ': undefined',
     ],
@@ -304,7 +317,10 @@ test('scripts bring their interpreters, and theirs, and what they ask env for', 
   assert.ok(paths(found).includes('/usr/lib/x86_64-linux-gnu/libc.so.6'))
 })
 
-test('a script whose interpreter, or what env is asked for, is missing', () => {
+test('a script whose interpreter, or what env is asked for, is missing; a relative one is nowhere', () => {
+  const relative = gather({'/usr/bin/r': '#!usr/bin/sh\n'}, ['r'])
+  assert.match(relative.missing[0]?.why ?? '', /relative to whatever/)
+  assert.equal(paths(relative), ['/usr/bin/r'])
   const {missing} = gather({'/usr/bin/a': '#!/opt/python\n', '/usr/bin/b': '#!/usr/bin/env nosuch\n'}, [
     'a',
     'b',
