@@ -12,8 +12,14 @@
 unsigned long namespaces_from(const char *list);
 /* In the container, as long as it is set up: its end of the line to the supervisor, else -1. */
 extern int line_fd;
-/* What the container tells its supervisor: it executes, or it could not. */
-enum { LINE_EXECUTES = 'E', LINE_FAILED = 'F' };
+/* What the container tells its supervisor, a message each: */
+enum line {
+    LINE_EXECUTES = 'E', /* it executes the command: everything stays */
+    LINE_FAILED = 'F',   /* it could not */
+    LINE_FILE = 'f',     /* it made a file, this name in this directory, as a mount point */
+    LINE_DIRECTORY = 'd',
+};
+void tell(enum line what, int directory, const char *name);
 /* From now on, whoever ends first, the supervisor's death is this process's as well. */
 void die_with_supervisor(void);
 

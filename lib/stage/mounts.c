@@ -1,4 +1,5 @@
 #include "container.h"
+#include "files.h"
 
 #include "kernel.h"
 
@@ -16,29 +17,23 @@
  * to mount(2), which would follow its links into the host (CVE-2019-16884, CVE-2021-30465).
  */
 
-/* ---- mount points, and how they are taken back ---- */
+/* ---- mount points ---- */
 
-static struct made {
-    int parent;
-    char *name;
-    bool directory;
-    struct made *before;
-} *made_last;
+/* The root below our mount of it: writable also when that is not, and without what we mounted in it. */
+static int under_fd = -1;
 
-static void remember(int parent, const char *name, bool directory) {
-    struct made *made = malloc(sizeof *made);
-    char *copy = strdup(name);
-    if (!made || !copy) fail(ENOMEM, "cannot remember a mount point");
-    *made = (struct made){fcntl(parent, F_DUPFD_CLOEXEC, 3), copy, directory, made_last};
-    made_last = made;
+/* The supervisor removes it again if the container does not come to be: we could not, as long as something is
+ * mounted there. What was made in a mount goes with the mount. */
+static void made(int parent, const char *path, const char *name, bool directory) {
+    struct stat ours, there;
+    int fd = open_below(under_fd, path, O_PATH | O_DIRECTORY, 0);
+    if (fd < 0) return;
+    if (!fstat(parent, &ours) && !fstat(fd, &there) && ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
+        tell(directory ? LINE_DIRECTORY : LINE_FILE, fd, name);
+    close(fd);
 }
 
-/* A mount point is busy as long as something is mounted there, so all mounts go first. What else was
- * made since is in them, and goes with them. */
-static void unmount_and_undo(void) {
-    if (fchdir(root_fd) == 0) kernel_umount(".", MNT_DETACH);
-    for (; made_last; made_last = made_last->before) unlinkat(made_last->parent, made_last->name, made_last->directory ? AT_REMOVEDIR : 0);
-}
+static void nothing(void) {}
 
 enum { MAX_LINKS = 40 };
 
@@ -74,10 +69,10 @@ static int mount_point(const char *path, bool directory, int links) {
     const char *name;
     int parent = parent_beneath(path, &name);
     if (parent < 0) return -1;
-    int made = directory ? mkdirat(parent, name, 0755) : openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (made >= 0) {
-        remember(parent, name, directory);
-        if (!directory) close(made);
+    int new = directory ? mkdirat(parent, name, 0755) : openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (new >= 0) {
+        made(parent, length ? above : "/", name, directory);
+        if (!directory) close(new);
         fd = open_beneath(path, O_PATH, 0);
     } else if (errno == EEXIST && dangling(parent, name, path, target)) {
         fd = mount_point(target, directory, links + 1);
@@ -233,7 +228,7 @@ static void attach(int fd, const char *what, const char *path) {
     if (kernel_move_mount(fd, target)) {
         int error = errno;
         if (is_directory(fd) != is_directory(target))
-            fail(error, "cannot mount %s on %s (one is a directory, the other is not)", what, path);
+            refuse(error, "cannot mount %s on %s (one is a directory, the other is not)", what, path);
         fail(error, "cannot mount %s on %s", what, path);
     }
     close(target);
@@ -259,7 +254,7 @@ static void step_mount(void) {
     if (options.bind) {
         fd = kernel_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | (options.bind_recursive ? AT_RECURSIVE : 0));
         if (fd < 0) fail(errno, "cannot bind %s to %s", source, path);
-        if (count) fail(EINVAL, "cannot bind %s to %s with the option %s", source, path, data[0]);
+        if (count) refuse(EINVAL, "cannot bind %s to %s with the option %s", source, path, data[0]);
     } else {
         fd = new_filesystem(type, source, path, &options, data, count);
     }
@@ -369,10 +364,10 @@ static void step_container_root(void) {
     options.recursive.propagation = MS_PRIVATE;
     if (apply(fd, &options)) fail(errno, "cannot set the options of the root %s", root_path);
     if (kernel_move_mount(fd, here)) fail(errno, "cannot mount the root %s on itself", root_path);
-    close(here);
+    under_fd = here;
     close(root_fd);
     root_fd = fd; /* the mount itself, not what it covers */
-    undo = unmount_and_undo;
+    undo = nothing; /* it would trip over the mounts */
 }
 
 static void step_read_only_root(void) {
@@ -382,7 +377,8 @@ static void step_read_only_root(void) {
 
 static uint64_t mount_id(int directory, const char *path) {
     struct statx st;
-    if (statx(directory, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, &st) || !(st.stx_mask & STATX_MNT_ID)) fail(errno, "cannot look at the mount of %s", path);
+    if (statx(directory, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, &st) || !(st.stx_mask & STATX_MNT_ID))
+        fail(errno, "cannot look at the mount of %s", path);
     return st.stx_mnt_id;
 }
 

@@ -114,6 +114,21 @@ static bool map_ids(const char *number, const char *mapping, const char *setgrou
     return true;
 }
 
+void tell(enum line what, int directory, const char *name) {
+    if (line_fd < 0) return;
+    char kind = (char)what, control[CMSG_SPACE(sizeof directory)] = {0};
+    struct iovec parts[] = {{&kind, 1}, {(char *)name, strlen(name)}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    if (directory >= 0) {
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        *header = (struct cmsghdr){CMSG_LEN(sizeof directory), SOL_SOCKET, SCM_RIGHTS};
+        memcpy(CMSG_DATA(header), &directory, sizeof directory);
+    }
+    sendmsg(line_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT); /* nobody may be listening yet: no waiting */
+}
+
 void die_with_supervisor(void) {
     if (line_fd < 0) return;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL)) fail(errno, "cannot bind the container to its supervisor");

@@ -14,7 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -176,17 +176,20 @@ static _Noreturn void become_init(pid_t command) {
     sigfillset(&all);
     prctl(PR_SET_NAME, "hew:init");
     forget_title();
-    close_range(0, ~0U, 0);
-    for (;;) {
-        siginfo_t info;
-        int status, number = sigwaitinfo(&all, &info);
-        if (number == SIGCHLD) {
+    /* Not sigwaitinfo(2): that unblocks what it waits for, and the supervisor looks at what we block. */
+    int arrivals = signalfd(-1, &all, 0);
+    if (arrivals < 0 || dup2(arrivals, 0) < 0) fail(errno, "cannot wait for signals");
+    close_range(1, ~0U, 0);
+    for (struct signalfd_siginfo info; read(0, &info, sizeof info) == sizeof info;) {
+        int status;
+        if (info.ssi_signo == SIGCHLD) {
             for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
                 if (pid == command) _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
-        } else if (number > 0 && !(info.si_code == SI_KERNEL && getpgid(command) == getpgrp())) {
-            kill(command, number);
+        } else if (info.ssi_code != SI_KERNEL || getpgid(command) != getpgrp()) {
+            kill(command, (int)info.ssi_signo); /* the terminal sends to the whole process group */
         }
     }
+    _exit(EXIT_HEW);
 }
 
 static void step_init(void) {
@@ -227,7 +230,7 @@ static void clean_process(void) {
     for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
     close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
     die_with_supervisor();
-    if (line_fd >= 0) send(line_fd, &(char){LINE_EXECUTES}, 1, MSG_NOSIGNAL);
+    tell(LINE_EXECUTES, -1, "");
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -235,7 +238,7 @@ static void clean_process(void) {
 
 static _Noreturn void cannot_execute(int error, const char *path) {
     struct stat st;
-    if (line_fd >= 0) send(line_fd, &(char){LINE_FAILED}, 1, MSG_NOSIGNAL);
+    tell(LINE_FAILED, -1, "");
     bool there = stat(path, &st) == 0;
     if (!there && (error == ENOENT || error == ENOTDIR)) fail_with(EXIT_NOT_FOUND, error, "cannot run %s", path);
     if (there && S_ISDIR(st.st_mode)) fail_with(EXIT_CANNOT_EXECUTE, EISDIR, "cannot run %s", path);
@@ -270,7 +273,7 @@ static void step_exec(void) {
         if (why != EACCES) break;
     }
     if (*refused) cannot_execute(error, refused);
-    if (line_fd >= 0) send(line_fd, &(char){LINE_FAILED}, 1, MSG_NOSIGNAL);
+    tell(LINE_FAILED, -1, "");
     fail_with(EXIT_NOT_FOUND, ENOENT, "cannot find %s in %s", name, search_path());
 }
 

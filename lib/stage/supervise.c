@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -30,14 +31,57 @@ static void terminal_give_back(const struct container *container) {
     tcsetattr(terminal.fd, TCSADRAIN, &terminal.settings);
 }
 
-/* ---- the end ---- */
+/* ---- what the container tells ---- */
 
-/* The container said that it executes the command, and nothing after that. */
-static bool executed(const struct container *container) {
-    char said, last = 0;
-    while (recv(container->line, &said, 1, MSG_DONTWAIT) == 1) last = said;
-    return last == LINE_EXECUTES;
+static struct {
+    bool executes, ended; /* ended: nobody is left who could tell */
+    struct made {
+        int directory;
+        char name[NAME_MAX + 1];
+        bool is_directory;
+        struct made *before;
+    } *made; /* newest first */
+} told;
+
+static void remember(int directory, const char *name, bool is_directory) {
+    struct made *made = malloc(sizeof *made);
+    if (!made) return;
+    *made = (struct made){.directory = directory, .is_directory = is_directory, .before = told.made};
+    snprintf(made->name, sizeof made->name, "%s", name);
+    told.made = made;
 }
+
+static void forget(bool remove) {
+    for (struct made *made; (made = told.made);) {
+        if (remove) unlinkat(made->directory, made->name, made->is_directory ? AT_REMOVEDIR : 0);
+        close(made->directory);
+        told.made = made->before;
+        free(made);
+    }
+}
+
+static void listen_to(const struct container *container) {
+    char text[NAME_MAX + 2], control[CMSG_SPACE(sizeof(int))];
+    struct iovec part = {text, sizeof text - 1};
+    ssize_t length;
+    for (;;) {
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+        length = recvmsg(container->line, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (length <= 0) break;
+        text[length] = 0;
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        int directory;
+        if (header) {
+            memcpy(&directory, CMSG_DATA(header), sizeof directory);
+            remember(directory, text + 1, *text == LINE_DIRECTORY);
+        } else {
+            told.executes = *text == LINE_EXECUTES;
+        }
+    }
+    if (length == 0) told.ended = true;
+}
+
+/* ---- the end ---- */
 
 /* Only the very directory that the plan meant: its name may be another's by now. */
 static bool remove_leftover(void) {
@@ -55,7 +99,9 @@ static bool remove_leftover(void) {
 static _Noreturn void finish(const struct container *container, int status) {
     terminal_give_back(container);
     if (leftover.path && !remove_leftover() && status == 0) status = EXIT_HEW;
-    if (!executed(container)) journal_undo();
+    listen_to(container);
+    forget(!told.executes);
+    if (!told.executes) journal_undo();
     _exit(status);
 }
 
@@ -89,10 +135,8 @@ static enum handling how_it_handles(const struct container *container, int numbe
 
 /* Still setting up: signals are blocked there, and those without a handler would be lost when it executes. */
 static bool setting_up(const struct container *container) {
-    char said[1];
-    ssize_t n = recv(container->line, said, sizeof said, MSG_DONTWAIT | MSG_PEEK);
-    if (n == 1 && *said == LINE_EXECUTES) return false;
-    return n != 0;
+    listen_to(container);
+    return !told.executes && !told.ended;
 }
 
 /* The terminal sends to the whole foreground process group; whoever is in ours has its signal already. */
@@ -175,7 +219,11 @@ static void let_go(void) {
     if (null > 1) close(null);
     if (root_fd >= 0) close(root_fd);
     root_fd = -1;
-    if (chdir("/")) return; /* our directory stays busy, no more */
+    (void)!chdir("/"); /* or our directory stays busy, no more */
+    /* Most of the program has done its work: its pages go, and come back from the file if one is needed. */
+    extern const char __executable_start[], etext[];
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE) - 1, begin = (uintptr_t)__executable_start & ~page;
+    madvise((void *)begin, ((uintptr_t)etext - begin) & ~page, MADV_DONTNEED);
 }
 
 void supervise(const struct container *container) {
