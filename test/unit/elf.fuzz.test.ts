@@ -106,7 +106,8 @@ test('a file that claims the largest counts costs little time and memory', () =>
   const start = performance.now()
   assert.throws(
     () => parseElf((into, position) => file.copy(into, 0, position), file.length),
-    (error: unknown) => error instanceof ElfError && /dynamic section has over \d+ entries/.test(error.message),
+    (error: unknown) =>
+      error instanceof ElfError && /dynamic section has over \d+ entries/.test(error.message),
   )
   assert.ok(performance.now() - start < 250)
 })
