@@ -30,6 +30,8 @@ const TABLES = {
 }
 
 const PAGE = 4096
+/** Node's text is so large that it pays to let the kernel map it in pages of this size. */
+const HUGE_PAGE = 2 * 1024 * 1024
 const MAGIC = '\x7fhewtoc\n'
 const VERSION = 1
 const PARTS_MAX = 16
@@ -138,7 +140,7 @@ function join(launcher: Buffer, parts: Part[]): void {
   const fd = openSync(`${output}.new`, 'w', 0o755)
   let size = writeSync(fd, launcher)
   for (const [i, {name, bytes, head}] of parts.entries()) {
-    size += writeSync(fd, Buffer.alloc(-size & (PAGE - 1)))
+    size += writeSync(fd, Buffer.alloc(-size & ((i === 0 ? HUGE_PAGE : PAGE) - 1)))
     const entry = i * PART_SIZE
     table.write(name, entry, NAME_SIZE - 1, 'latin1')
     for (const [j, value] of [size, bytes.length, head].entries())
