@@ -11,8 +11,9 @@ export type Layout = Map<string, string>
 /** What a root is made of; with the layout it determines the plan. */
 export interface Contents {
   items: Item[]
-  /** Files of hew's own in /etc. */
+  /** Files of hew's own in /etc, where there are none. */
   files: [path: string, content: string][]
+  links: [path: string, target: string][]
 }
 
 /** The layout of a machine (or of a root). */
@@ -103,11 +104,11 @@ export function shellOf(items: Item[], layout: Layout): string | undefined {
 }
 
 /** Links for programs that are in no directory of the root's PATH, as in /nix/store or somebody's home. */
-export function missingLinks(items: Item[], search: string): Plan {
+export function linksIntoPath(items: Item[], search: string): [path: string, target: string][] {
   const directories = search.split(':')
   return [...programs(items)]
     .filter(([, target]) => !directories.includes(path.dirname(target)))
-    .map(([name, target]) => ({do: 'symlink', target, path: `/usr/local/bin/${name}`}))
+    .map(([name, target]) => [`/usr/local/bin/${name}`, target])
 }
 
 /** The directories of a normal system, in the machine's own layout. */
@@ -131,8 +132,8 @@ function ancestry(directory: string): string[] {
   return names.map((_, i) => `/${names.slice(0, i + 1).join('/')}`)
 }
 
-/** A populated root, beginning with its directories; where it is added to, what is there is left alone. */
-export function populated(layout: Layout, {items, files}: Contents, root?: Sysroot): Plan {
+/** A populated root, beginning with its directories. */
+export function populated(layout: Layout, {items, files, links}: Contents): Plan {
   const base = skeleton(layout)
   const there = new Set(base.flatMap(step => ('path' in step ? [step.path] : [])))
   return [
@@ -141,9 +142,7 @@ export function populated(layout: Layout, {items, files}: Contents, root?: Sysro
       items.filter(item => !there.has(item.path)),
       {setuid: false, force: false},
     ),
-    ...(files.length > 0 ? essentials.LINKS : [])
-      .filter(([path]) => root?.lstat(path).kind === 'missing')
-      .map(([path, target]) => ({do: 'symlink', target, path}) as const),
+    ...links.map(([path, target]) => ({do: 'symlink', target, path}) as const),
     ...files.map(([path, content]) => ({do: 'put', mode: 0o644, path, content}) as const),
   ]
 }

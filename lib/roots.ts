@@ -29,12 +29,3 @@ export function freshRoot(directory: string): string {
     if (!existsSync(root)) return root
   }
 }
-
-/** A root's name as a host name: hostname(7). */
-export function hostnameOf(root: string): string {
-  const name = path
-    .basename(root)
-    .toLowerCase()
-    .replace(/[^a-z0-9-]+/g, '-')
-  return name.slice(0, 63).replace(/^-+|-+$/g, '') || 'hew'
-}

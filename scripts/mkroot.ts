@@ -4,22 +4,22 @@ import {command, OUTPUT} from '../lib/cli/command.ts'
 import {list, type Values} from '../lib/cli/options.ts'
 import {describe} from '../lib/cli/output.ts'
 import {closure, type Item} from '../lib/closure.ts'
-import {configurationFor, PATH, removedAtTheEnd} from '../lib/defaults.ts'
+import {caller, configurationFor, PATH, removedAtTheEnd} from '../lib/defaults.ts'
 import {EXIT, HewError, UsageError} from '../lib/errors.ts'
-import {configurationFiles} from '../lib/essentials.ts'
+import {configurationFiles, LINKS} from '../lib/essentials.ts'
 import {lackText} from '../lib/lacks.ts'
 import type {Configuration} from '../lib/oci.ts'
 import {
   belongings,
   type Layout,
   layoutOf,
-  missingLinks,
+  linksIntoPath,
   populated,
   shellOf,
   skeleton,
   transaction,
 } from '../lib/root.ts'
-import {freshRoot, hostnameOf, rootsDirectory} from '../lib/roots.ts'
+import {freshRoot, rootsDirectory} from '../lib/roots.ts'
 import {become} from '../lib/stage.ts'
 import type {Plan, Step} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
@@ -72,8 +72,9 @@ export default command(
       const root =
         named === undefined ? freshRoot(rootsDirectory(process.getuid!(), process.env)) : path.resolve(named)
       if (root === '/') throw new HewError("/ is this machine's own root: name another directory")
-      const {steps, summary, shell} = making(given, root)
-      const configuration = documentFor(root, given.rm, shell)
+      const usual = configurationFor(root, caller())
+      const {steps, summary, shell} = making(given, usual)
+      const configuration = documentFor(usual, given.rm, shell)
       const text = describe(
         configuration,
         [['root', root], ...summary, ['next', `hew enter -r ${root}`]],
@@ -110,29 +111,32 @@ function isFull(root: string): boolean {
   return new Sysroot(root).list('/').length > 0
 }
 
-function making(given: Given, root: string): Making {
+function making(given: Given, {root, hostname}: Configuration): Making {
+  const at = root!.path
   const machine = new Sysroot('/')
   const layout = layoutOf(machine)
   if (given.empty) return {steps: skeleton(layout), summary: [['holds', 'directories only']]}
   if (given.with.length > 0) return withPrograms(given.with.flatMap(list), layout)
-  if (given.from !== undefined) return imported(path.resolve(given.from), root)
-  if (given.debootstrap !== undefined) return bootstrapped(given, root)
-  return ofThisMachine(machine, layout, root)
+  if (given.from !== undefined) return imported(path.resolve(given.from), at)
+  if (given.debootstrap !== undefined) return bootstrapped(given, at)
+  return ofThisMachine(machine, layout, at, hostname!)
 }
 
-const search = (): string => [process.env.PATH, PATH].filter(Boolean).join(':')
+/** The caller's PATH, and behind it the usual one: an ordinary user's often has no sbin. */
+const search = (): string => [...new Set(`${process.env.PATH ?? ''}:${PATH}`.split(':'))].join(':')
 
-function ofThisMachine(machine: Sysroot, layout: Layout, root: string): Making {
+function ofThisMachine(machine: Sysroot, layout: Layout, root: string, hostname: string): Making {
   const {found, absent, items} = belongings(machine, search())
   const shell = shellOf(items, layout)
   if (shell === undefined)
     throw new HewError(
       'this machine has no shell to put into a root: take a root from elsewhere with --from DIR|TAR, or name programs of this machine with --with PROGRAM,...',
     )
-  const links = missingLinks(items, PATH)
-  const files = configurationFiles(hostnameOf(root), shell)
+  const files = configurationFiles(hostname, shell)
+  const there = new Sysroot(root)
+  const usual = LINKS.filter(([path]) => there.lstat(path).kind === 'missing')
   return {
-    steps: [...populated(layout, {items, files}, new Sysroot(root)), ...links],
+    steps: populated(layout, {items, files, links: [...usual, ...linksIntoPath(items, PATH)]}),
     summary: [
       ['programs', found.join(' ')],
       ...(absent.length > 0 ? [['not here', absent.join(' ')] as [string, string]] : []),
@@ -151,7 +155,7 @@ function withPrograms(programs: string[], layout: Layout): Making {
     )
   const basenames = names.map(name => path.basename(name))
   return {
-    steps: [...populated(layout, {items, files: []}), ...missingLinks(items, PATH)],
+    steps: populated(layout, {items, files: [], links: linksIntoPath(items, PATH)}),
     summary: [
       ['programs', basenames.join(' ')],
       ['files', sizeOf(items)],
@@ -197,10 +201,9 @@ function sizeOf(items: Item[]): string {
   return `${files.length}, ${(bytes / 1e6).toFixed(1)} MB`
 }
 
-function documentFor(root: string, remove: boolean, shell = 'sh'): Configuration {
-  const usual = configurationFor(root, {uid: process.getuid!(), gid: process.getgid!()})
-  const named = {...usual, hostname: hostnameOf(root), process: {...usual.process!, args: [shell]}}
-  return remove ? removedAtTheEnd(named, IDENTITY) : named
+function documentFor(usual: Configuration, remove: boolean, shell = 'sh'): Configuration {
+  const document = {...usual, process: {...usual.process!, args: [shell]}}
+  return remove ? removedAtTheEnd(document, IDENTITY) : document
 }
 
 /** Stands in the document for "dev:ino", which nobody knows before the root is made; no path has a NUL in it. */
