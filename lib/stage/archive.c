@@ -63,8 +63,7 @@ static void made(int parent, const char *name) {
 
 static void make_parents(const char *path) {
     char prefix[PATH_MAX];
-    if (strlen(path) >= sizeof prefix) fail(ENAMETOOLONG, "cannot create %.64s...", path);
-    strcpy(prefix, path);
+    strcpy(prefix, path); /* a path_word() */
     for (char *slash = prefix; (slash = strchr(slash + 1, '/'));) {
         const char *name;
         *slash = 0;
@@ -92,11 +91,19 @@ static int entry_parent(const char *path, const char **name) {
     return parent;
 }
 
+static int open_directory(int parent, const char *name) {
+    return openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
 /* As tar does it: what an entry finds under its name goes, a directory only when it is empty. */
 static void put(int parent, const char *temporary, const char *name, const char *path) {
-    struct stat there;
-    if (!fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) && S_ISDIR(there.st_mode) && unlinkat(parent, name, AT_REMOVEDIR))
-        fail(errno, "cannot replace the directory %s by %s", in_root(path), kind(entry.mode));
+    int there = open_directory(parent, name);
+    if (there >= 0) {
+        char *names = names_in(there);
+        if (!names || *names) fail(names ? ENOTEMPTY : errno, "cannot replace the directory %s by %s", in_root(path), kind(entry.mode));
+        free(names);
+        close(there);
+    }
     settle(parent, temporary, name, true, path);
     close(parent);
     forget_attributes();
@@ -108,10 +115,9 @@ static void step_entry_file(void) {
     static char block[1 << 18];
     read_mode();
     unsigned long long size = word_number(10);
-    const char *path = word(), *name;
-    char temporary[TEMPORARY], kept[PATH_MAX];
+    const char *path = path_word(), *name;
+    char temporary[TEMPORARY];
     int parent = entry_parent(path, &name);
-    path = strcpy(kept, path); /* raw_bytes() uses the words' room */
     int fd = temporary_file(parent, temporary, path);
     for (size_t part; size > 0; size -= part) {
         interrupted();
@@ -125,10 +131,6 @@ static void step_entry_file(void) {
     close(fd);
     entry.mode |= S_IFREG;
     put(parent, temporary, name, path);
-}
-
-static int open_directory(int parent, const char *name) {
-    return openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
 /* Something else has the name. A link to a directory stays, as in a merged /usr; anything else goes. */
@@ -147,7 +149,7 @@ static int replaced_by_directory(int parent, const char *name, const char *path)
 
 static void step_entry_dir(void) {
     read_mode();
-    const char *path = word(), *name;
+    const char *path = path_word(), *name;
     int parent = entry_parent(path, &name);
     bool ours = make_directory(parent, name, S_IRWXU);
     if (!ours && errno != EEXIST) fail(errno, "cannot create %s", in_root(path));
@@ -190,41 +192,35 @@ static void entry_node(struct node node, const char *path) {
 
 static void step_entry_symlink(void) {
     read_owner();
-    char target[PATH_MAX];
-    const char *text = word();
-    if (strlen(text) >= sizeof target) fail(ENAMETOOLONG, "cannot link to %.64s...", text);
-    strcpy(target, text);
-    entry_node((struct node){.mode = S_IFLNK | 0777, .target = target}, word());
+    const char *target = path_word();
+    entry_node((struct node){.mode = S_IFLNK | 0777, .target = target}, path_word());
 }
 
 static void step_entry_device(void) {
     read_mode();
     mode_t type = *word() == 'b' ? S_IFBLK : S_IFCHR;
     unsigned major = (unsigned)word_number(10), minor = (unsigned)word_number(10);
-    entry_node((struct node){.mode = type | entry.mode, .device = makedev(major, minor)}, word());
+    entry_node((struct node){.mode = type | entry.mode, .device = makedev(major, minor)}, path_word());
 }
 
 static void step_entry_fifo(void) {
     read_mode();
-    entry_node((struct node){.mode = S_IFIFO | entry.mode}, word());
+    entry_node((struct node){.mode = S_IFIFO | entry.mode}, path_word());
 }
 
 static void step_entry_link(void) {
-    char target[PATH_MAX], temporary[TEMPORARY];
-    const char *text = word(), *name, *target_name;
-    if (strlen(text) >= sizeof target) fail(ENAMETOOLONG, "cannot link to %.64s...", text);
-    strcpy(target, text);
-    const char *path = word();
+    char temporary[TEMPORARY];
+    const char *target = path_word(), *path = path_word(), *name, *target_name;
     int parent = entry_parent(path, &name), target_parent = parent_beneath(target, &target_name);
     struct stat first, there;
     if (target_parent < 0 || fstatat(target_parent, target_name, &first, AT_SYMLINK_NOFOLLOW))
-        fail(errno, "cannot link %s to %s", in_root(path), target);
+        fail(errno, "cannot link %s to %s", in_root(path), in_root(target));
     bool same = !fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) && there.st_ino == first.st_ino && there.st_dev == first.st_dev;
     if (same) {
         close(parent);
     } else {
         temporary_name(temporary);
-        if (linkat(target_parent, target_name, parent, temporary, 0)) fail(errno, "cannot link %s to %s", in_root(path), target);
+        if (linkat(target_parent, target_name, parent, temporary, 0)) fail(errno, "cannot link %s to %s", in_root(path), in_root(target));
         journal_created(parent, temporary);
         entry.mode = first.st_mode;
         put(parent, temporary, name, path);

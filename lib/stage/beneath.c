@@ -47,9 +47,7 @@ int open_below(int base, const char *path, int flags, mode_t mode) {
     for (int tries = 0; tries < 1000; tries++) {
         int fd = (int)syscall(SYS_openat2, base, path, &how, sizeof how);
         if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) return fd;
-        interrupted();
     }
-    errno = EAGAIN;
     return -1;
 }
 

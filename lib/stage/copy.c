@@ -82,7 +82,7 @@ void copy_contents(int in, const struct stat *st, int out, const char *source, c
         if (copy_range(in, &at, end, out) || read_and_write(in, &at, end, out, source, path)) continue;
         size = at; /* it became shorter meanwhile */
     }
-    if (ftruncate(out, size)) fail(errno, "cannot write %s", in_root(path));
+    if (at < size && ftruncate(out, size)) fail(errno, "cannot write %s", in_root(path));
 }
 
 static ssize_t read_block(int fd, char *to, off_t at) {
@@ -226,13 +226,8 @@ void settle(int parent, const char *temporary, const char *name, bool replace, c
         return;
     }
     if (errno == EEXIST && !replace) refuse(EEXIST, "%s is there already", in_root(path));
-    struct stat there;
-    if (errno == EEXIST && !fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) && S_ISDIR(there.st_mode))
-        errno = EISDIR;
-    else if (errno == EEXIST && !renameat2(parent, temporary, parent, name, RENAME_EXCHANGE))
-        return journal_exchanged(name);
-    else if (errno == EINVAL && !renameat(parent, temporary, parent, name))
-        return journal_renamed(name);
+    if (errno == EEXIST && !renameat2(parent, temporary, parent, name, RENAME_EXCHANGE)) return journal_exchanged(name);
+    if (errno == EINVAL && !renameat(parent, temporary, parent, name)) return journal_renamed(name);
     fail(errno, "cannot create %s", in_root(path));
 }
 

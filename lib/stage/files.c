@@ -12,8 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* Two and more words at once, without growing with the number of steps. */
-static const char *path_word(void) {
+const char *path_word(void) {
     static char paths[2][PATH_MAX];
     static int next;
     const char *text = word();
@@ -92,8 +91,12 @@ void finish_directories(void) {
 
 static void step_begin(void) { interrupts_hold(); }
 
+/* Others wrote into the root as well. */
+static bool adopted;
+
 static void step_keep(void) {
     finish_directories();
+    adopted = false;
     journal_keep();
     interrupts_release();
 }
@@ -127,9 +130,8 @@ static int open_made(const char *path, mode_t mode) {
         bool last = !rest[strspn(rest, "/")];
         if (!make_directory(fd, name, last ? mode : 0755) && errno != EEXIST) fail(errno, "cannot create %s", path);
         int next = openat(fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        int error = errno;
+        if (next < 0) no_directory(errno, strndup(path, (size_t)(name - text) + strlen(name)));
         close(fd);
-        errno = error;
         fd = next;
     }
     if (fd < 0) no_directory(errno, path);
@@ -185,13 +187,13 @@ static bool is_marker(int fd) {
            held.st_dev == named.st_dev;
 }
 
-static void empty_root(void) {
+static bool empty_root(void) {
     char *names = names_in(root_fd);
-    if (!names) fail(errno, "cannot read %s", root_path);
-    for (char *name = names; *name; name += strlen(name) + 1)
-        if (strcmp(name, MARKER) && !remove_tree_at(root_fd, name))
-            fail(0, "cannot clear %s of what an earlier run left", root_path);
+    bool all = names != NULL;
+    for (char *name = names; names && *name; name += strlen(name) + 1)
+        if (strcmp(name, MARKER)) all &= remove_tree_at(root_fd, name);
     free(names);
+    return all;
 }
 
 static void step_claim(void) {
@@ -214,7 +216,9 @@ static void step_claim(void) {
             continue;
         }
         bool owned = !strcmp(before.kind, "owned");
-        if (owned) empty_root();
+        if (owned && strcmp(own_kind, "owned"))
+            refuse(EEXIST, "%s is unfinished: the hew that made it (PID %d) was cut off: make it again, or remove it", root_path, before.pid);
+        if (owned && !empty_root()) fail(0, "cannot clear %s of what an earlier run left", root_path);
         /* Where others' work was cut off in a root that has more in it, it stays unfinished when ours fails. */
         if (fresh || owned) journal_created(root_fd, MARKER);
         if (ftruncate(fd, 0) || pwrite(fd, content, strlen(content), 0) < 0) fail(errno, "cannot write %s", in_root(MARKER));
@@ -228,6 +232,21 @@ static void step_release(void) {
     if (unlinkat(root_fd, MARKER, 0)) fail(errno, "cannot remove %s", in_root(MARKER));
     close(claimed);
     claimed = -1;
+}
+
+static void undo_nothing(void) {}
+
+/* What cannot be removed stays, and the marker with it. */
+static void undo_adopted(void) {
+    undo = undo_nothing; /* a signal meanwhile */
+    if (!adopted || empty_root()) journal_undo();
+    else say("%s is not finished, and not removed", root_path);
+}
+
+static void step_adopt(void) {
+    if (claimed < 0) fail(0, "only a root that is claimed can be adopted");
+    adopted = true;
+    undo = undo_adopted;
 }
 
 /* ---- directories ---- */
@@ -260,7 +279,7 @@ static void must_be_directory(const char *path) {
 
 static void step_mkdir(void) {
     mode_t mode = (mode_t)word_number(8);
-    const char *path = word(), *name;
+    const char *path = path_word(), *name;
     int parent = parent_of(path, &name);
     if (!make_directory(parent, name, mode)) {
         if (errno != EEXIST) fail(errno, "cannot create %s", in_root(path));
@@ -271,7 +290,7 @@ static void step_mkdir(void) {
 
 static void step_new_dir(void) {
     mode_t mode = (mode_t)word_number(8);
-    const char *path = word(), *name;
+    const char *path = path_word(), *name;
     int parent = parent_of(path, &name);
     if (!make_directory(parent, name, mode)) {
         if (errno == EEXIST) refuse(EEXIST, "%s is there already", in_root(path));
@@ -371,7 +390,7 @@ static void step_write(void) { write_file(false); }
 static void step_put(void) { write_file(true); }
 
 static void node_step(struct node node) {
-    const char *path = word(), *name;
+    const char *path = path_word(), *name;
     int parent = parent_of(path, &name);
     if (!make_node(parent, name, &node)) journal_created(parent, name);
     else if (errno == EEXIST) refuse(EEXIST, "%s is there already", in_root(path));
@@ -398,7 +417,7 @@ static int open_for(const char *what, const char *path, int flags) {
 
 static void step_chmod(void) {
     mode_t mode = (mode_t)word_number(8);
-    const char *path = word();
+    const char *path = path_word();
     int fd = open_for("mode", path, 0);
     if (!set_mode(fd, mode)) fail(errno, "cannot change the mode of %s", in_root(path));
     close(fd);
@@ -407,7 +426,7 @@ static void step_chmod(void) {
 static void step_chown(void) {
     uid_t uid = (uid_t)word_number(10);
     gid_t gid = (gid_t)word_number(10);
-    const char *path = word();
+    const char *path = path_word();
     int fd = open_for("owner", path, O_NOFOLLOW);
     if (!set_owner(fd, (struct owner){uid, gid}, path)) fail(EPERM, "cannot change the owner of %s", in_root(path));
     close(fd);
@@ -415,7 +434,7 @@ static void step_chown(void) {
 
 static void step_times(void) {
     struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, time_word()};
-    const char *path = word(), *name;
+    const char *path = path_word(), *name;
     int parent = parent_of(path, &name);
     if (utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW)) fail(errno, "cannot set the time of %s", in_root(path));
     close(parent);
@@ -424,7 +443,7 @@ static void step_times(void) {
 static void step_xattr(void) {
     char name[XATTR_NAME_SIZE];
     struct bytes value = xattr_words(name);
-    const char *path = word();
+    const char *path = path_word();
     int fd = open_for("attributes", path, O_NOFOLLOW);
     int error = set_xattr(fd, name, value.bytes, value.size, path);
     if (error) fail(error, "cannot write the attribute %s of %s", name, in_root(path));
@@ -440,8 +459,8 @@ static void step_remove_tree(void) {
 }
 
 /* A write of at most PIPE_BUF never blocks behind poll(2), and a signal can end the waiting. */
-static void step_print(void) {
-    const char *text = word();
+static void print(const char *text) {
+    void (*before)(int) = signal(SIGPIPE, SIG_IGN);
     for (size_t left = strlen(text); left > 0;) {
         wait_for(STDOUT_FILENO, POLLOUT);
         ssize_t n = write(STDOUT_FILENO, text, left < PIPE_BUF ? left : PIPE_BUF);
@@ -451,6 +470,17 @@ static void step_print(void) {
         text += n;
         left -= (size_t)n;
     }
+    signal(SIGPIPE, before);
+}
+
+static void step_print(void) { print(word()); }
+
+static void step_print_identity(void) {
+    struct stat st;
+    char text[64];
+    if (fstat(root_fd, &st)) fail(errno, "cannot look at %s", root_path);
+    snprintf(text, sizeof text, "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+    print(text);
 }
 
 const struct step file_steps[] = {
@@ -461,6 +491,7 @@ const struct step file_steps[] = {
     {"new-root", step_new_root},       /* MODE PATH: made with its parents, or empty */
     {"claim", step_claim},             /* owned|into: the root is unfinished, and ours */
     {"release", step_release},         /* it is finished */
+    {"adopt", step_adopt},             /* others write into the claimed root too: undoing empties it */
     {"mkdir", step_mkdir},             /* MODE PATH: or it is a directory already */
     {"new-dir", step_new_dir},         /* MODE PATH */
     {"directory", step_directory},     /* SOURCE PATH: with the attributes of SOURCE */
@@ -477,5 +508,6 @@ const struct step file_steps[] = {
     {"xattr", step_xattr},             /* NAME HEX PATH: of a link itself */
     {"remove-tree", step_remove_tree}, /* PATH DEV INO (the machine's) */
     {"print", step_print},             /* TEXT on stdout */
+    {"print-identity", step_print_identity}, /* "dev:ino" of the root, on stdout */
     {NULL, NULL},
 };

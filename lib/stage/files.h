@@ -100,6 +100,8 @@ void device_left_out(int error, const char *path);
 
 /* ---- files.c ---- */
 
+/* A word of less than PATH_MAX; unlike word(), the last two are good at once. */
+const char *path_word(void);
 /* Nanoseconds since 1970 as a word; they may be negative. */
 struct timespec time_word(void);
 /* NAME HEX: an extended attribute. The bytes are good until the next call. */

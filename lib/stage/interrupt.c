@@ -47,7 +47,8 @@ void interrupted(void) {
     for (int i = 1; i < NSIG && !number; i++)
         if (sigismember(&pending, i) == 1 && sigismember(&held, i) == 1) number = i;
     if (!number) return;
-    journal_undo();
+    holding = false; /* the undoing itself is not interrupted */
+    undo();
     signal(number, SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &held, NULL);
     raise(number);

@@ -94,7 +94,7 @@ int place_of(int fd) {
 
 void place_known(int fd, int parent, const char *name) {
     struct stat st = stat_of(fd);
-    if (inodes_find(&places_by_inode, &st) < 0) reached(&st, place_of(parent), name);
+    reached(&st, place_of(parent), name);
 }
 
 static bool is_place(int fd, int place) {
@@ -151,11 +151,29 @@ void journal_exchanged(const char *name) {
     newest->name = copied(name);
 }
 
+/* For a message: "a/b/c", or the end of it. */
+static const char *path_of(const struct entry *entry) {
+    static char text[1024];
+    const char *name = entry->name;
+    size_t start = sizeof text - 1;
+    for (int place = entry->place;; place = places[place].via) {
+        size_t length = strlen(name);
+        if (length + 1 > start) break;
+        start -= length;
+        memcpy(text + start, name, length);
+        if (places[place].fd >= 0) break;
+        if (*(name = places[place].name) == '/') name++; /* the path of a parent: "/usr/lib/" */
+        size_t end = strlen(name);
+        if (end > 0 && name[end - 1] != '/') text[--start] = '/';
+    }
+    return text + start;
+}
+
 /* Goes through the list, newest first, with the directory of each entry open (or -1). */
 static void take(bool (*act)(int directory, const struct entry *entry)) {
     int here = -1, fd = -1;
     size_t left = 0;
-    char first[NAME_MAX + 1] = "";
+    char first[1024] = "";
     while (entry_count > 0) {
         struct entry *entry = &entries[--entry_count];
         if (entry->place != here) {
@@ -170,29 +188,34 @@ static void take(bool (*act)(int directory, const struct entry *entry)) {
             }
             fd = above >= 0 ? above : place_open(here, O_PATH);
         }
-        if (!act(fd, entry) && left++ == 0) snprintf(first, sizeof first, "%s", entry->name);
+        if (!act(fd, entry) && left++ == 0) snprintf(first, sizeof first, "%s", path_of(entry));
         free(entry->name);
         free(entry->exchanged);
     }
     if (fd >= 0) close(fd);
-    if (left) say("%s and %zu more could not be removed", first, left - 1);
+    if (left == 1) say("%s could not be removed", first);
+    if (left > 1) say("%s could not be removed, and %zu more", first, left - 1);
 }
 
-static int remove_entry(int directory, const struct entry *entry) {
-    if (entry->exchanged) return renameat(directory, entry->exchanged, directory, entry->name);
-    if (!unlinkat(directory, entry->name, 0) || errno != EISDIR) return errno == ENOENT ? 0 : -(errno != 0);
-    return unlinkat(directory, entry->name, AT_REMOVEDIR);
+static bool unlink_any(int directory, const char *name) {
+    if (!unlinkat(directory, name, 0) || errno == ENOENT) return true;
+    return errno == EISDIR && !unlinkat(directory, name, AT_REMOVEDIR);
+}
+
+static bool take_back_in(int directory, const struct entry *entry) {
+    if (!entry->exchanged) return unlink_any(directory, entry->name);
+    /* Not a plain rename: one of the two can be a directory. */
+    if (renameat2(directory, entry->exchanged, directory, entry->name, RENAME_EXCHANGE)) return false;
+    return unlink_any(directory, entry->exchanged);
 }
 
 static bool take_back(int directory, const struct entry *entry) {
-    errno = 0;
     if (directory < 0) return false;
-    if (!remove_entry(directory, entry)) return true;
+    if (take_back_in(directory, entry)) return true;
     /* A directory that was made read-only, and we are not root. */
     struct stat st;
     if (errno != EACCES || fstat(directory, &st) || !set_mode(directory, (st.st_mode & 07777) | S_IRWXU)) return false;
-    errno = 0;
-    bool done = !remove_entry(directory, entry);
+    bool done = take_back_in(directory, entry);
     set_mode(directory, st.st_mode & 07777);
     return done;
 }
@@ -200,7 +223,7 @@ static bool take_back(int directory, const struct entry *entry) {
 void journal_undo(void) { take(take_back); }
 
 static bool leave(int directory, const struct entry *entry) {
-    return !entry->exchanged || !unlinkat(directory, entry->exchanged, 0) || errno == ENOENT;
+    return directory >= 0 && unlink_any(directory, entry->exchanged);
 }
 
 void journal_keep(void) {

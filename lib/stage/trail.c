@@ -9,7 +9,7 @@
 
 /* So many levels stay open; the ones above are reopened through "..", which a hostile rename can lead
  * elsewhere: device and inode are compared, as fts(3) does. */
-enum { OPEN_LEVELS = 64 };
+enum { OPEN_LEVELS = 16 };
 
 int trail_here(const struct trail *trail) { return trail->depth ? trail->levels[trail->depth - 1].fd : -1; }
 
