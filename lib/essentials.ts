@@ -73,6 +73,12 @@ export const LOCALES = ['/usr/lib/locale/C.utf8', '/usr/lib/locale/C.UTF-8']
 /** What libc opens with dlopen(3) to look up users and hosts; newer ones have it built in. */
 export const NAME_SERVICES = ['libnss_files.so.2', 'libnss_dns.so.2', 'libresolv.so.2']
 
+/** Vim without its runtime files complains at every start, unless it finds an .exrc of vi's. */
+export const EXRC: [path: string, content: string] = [
+  '/root/.exrc',
+  '" vi: the runtime files of Vim are not here\n',
+]
+
 /** The files in /etc, all of them hew's own: the machine's users and addresses are none of the root's business. */
 export function configurationFiles(hostname: string, shell: string): [path: string, content: string][] {
   return [

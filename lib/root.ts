@@ -3,6 +3,7 @@ import {type Closure, closure, type Item} from './closure.ts'
 import {copyPlan} from './copy.ts'
 import * as essentials from './essentials.ts'
 import type {Plan} from './step.ts'
+import {NOT_EMPTY} from './steps/files.ts'
 import type {Sysroot} from './sysroot.ts'
 
 /** How the machine's own root is laid out: the links at its top, `/bin` to `usr/bin` where /usr is merged. */
@@ -34,10 +35,11 @@ export interface Programs {
 /** What belongs to a root that a person can work in; programs that this machine cannot run are left out as absent. */
 export function belongings(machine: Sysroot, search: string): Programs {
   const names = essentials.PROGRAMS
-  const asked = (names: string[]): Closure => closure(names, {path: search})
-  const lacking = asked(names).missing.length > 0
-  const found = lacking ? names.filter(name => asked([name]).missing.length === 0) : names
-  const {items} = asked([...found, ...terminals(machine), ...locale(machine)])
+  const asked = (names: string[]): Closure => closure(names, {path: search, sysroot: machine.root})
+  const files = [...terminals(machine), ...locale(machine)]
+  const all = asked([...names, ...files])
+  const found = all.missing.length > 0 ? names.filter(name => asked([name]).missing.length === 0) : names
+  const {items} = found.length < names.length ? asked([...found, ...files]) : all
   const services = nameServices(machine, items).filter(library => asked([library]).missing.length === 0)
   return {
     found,
@@ -151,7 +153,9 @@ export function populated(layout: Layout, {items, files, links}: Contents): Plan
 export function transaction(root: string, adding: boolean, steps: Plan, afterwards: Plan): Plan {
   return [
     {do: 'begin'},
-    adding ? {do: 'root', path: root} : {do: 'new-root', path: root, mode: 0o755},
+    adding
+      ? {do: 'root', path: root}
+      : {do: 'new-root', path: root, mode: 0o755, hints: {ENOTEMPTY: NOT_EMPTY}},
     {do: 'claim', text: adding ? 'into' : 'owned'},
     ...steps,
     {do: 'release'},

@@ -6,7 +6,7 @@ import {describe} from '../lib/cli/output.ts'
 import {closure, type Item} from '../lib/closure.ts'
 import {caller, configurationFor, PATH, removedAtTheEnd} from '../lib/defaults.ts'
 import {EXIT, HewError, UsageError} from '../lib/errors.ts'
-import {configurationFiles, LINKS} from '../lib/essentials.ts'
+import {configurationFiles, EXRC, LINKS} from '../lib/essentials.ts'
 import {lackText} from '../lib/lacks.ts'
 import type {Configuration} from '../lib/oci.ts'
 import {
@@ -132,7 +132,8 @@ function ofThisMachine(machine: Sysroot, layout: Layout, root: string, hostname:
     throw new HewError(
       'this machine has no shell to put into a root: take a root from elsewhere with --from DIR|TAR, or name programs of this machine with --with PROGRAM,...',
     )
-  const files = configurationFiles(hostname, shell)
+  const isVim = items.some(({path: file}) => /\/vim(\.\w+)?$/.test(file))
+  const files = [...configurationFiles(hostname, shell), ...(isVim ? [EXRC] : [])]
   const there = new Sysroot(root)
   const usual = LINKS.filter(([path]) => there.lstat(path).kind === 'missing')
   return {
@@ -146,6 +147,7 @@ function ofThisMachine(machine: Sysroot, layout: Layout, root: string, hostname:
 }
 
 function withPrograms(programs: string[], layout: Layout): Making {
+  if (programs.length === 0) throw new UsageError('--with names no program: --with bash,ls')
   const names = programs.map(name => (name.includes('/') ? path.resolve(name) : name))
   const {items, missing} = closure(names, {path: search()})
   if (missing.length > 0)
