@@ -243,6 +243,7 @@ function mountHere(mount: Mount, fresh: Set<NamespaceType>, machine: Machine): M
   const shows: Record<string, NamespaceType> = {proc: 'pid', sysfs: 'network', mqueue: 'ipc'}
   const shown = shows[mount.type ?? '']
   if (fresh.has('user') && shown && !fresh.has(shown)) {
+    if (mount.type === 'mqueue' && !machine.mqueue) return 'the machine has no /dev/mqueue to share'
     const own: Record<string, string> = {proc: '/proc', sysfs: '/sys', mqueue: '/dev/mqueue'}
     return {...mount, type: 'bind', source: own[mount.type!]!, options: ['rbind', ...(mount.options ?? [])]}
   }

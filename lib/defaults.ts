@@ -1,3 +1,4 @@
+import * as path from 'node:path'
 import {ANNOTATION, type Configuration, type Mount, OCI_VERSION} from './oci.ts'
 
 /** The search path of every command that hew starts, and of the programs that it looks up inside a root. */
@@ -62,32 +63,55 @@ const MOUNTS: Mount[] = [
   {destination: '/tmp', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=1777']},
 ]
 
+/** Who makes a document: root inside is this user outside, on this kind of terminal. */
+export interface Caller {
+  uid: number
+  gid: number
+  /** TERM, where there is one. */
+  term?: string | undefined
+}
+
+/** The caller of this process. */
+export function caller(): Caller {
+  return {uid: process.getuid!(), gid: process.getgid!(), term: process.env.TERM}
+}
+
+/** A name for a host, as hostname(7) allows it. */
+function hostname(name: string): string {
+  return (
+    name
+      .replace(/[^A-Za-z0-9.-]/g, '-')
+      .replace(/^[-.]+/, '')
+      .slice(0, 63) || 'hew'
+  )
+}
+
 /**
  * The document for a root: complete, so that any OCI runtime runs it as it stands.
- * @param root its absolute path; @param caller who is root inside: the ids of the caller outside
+ * @param root its absolute path; @param caller who is root inside
  */
-export function configurationFor(root: string, caller: {uid: number; gid: number}): Configuration {
+export function configurationFor(root: string, {uid, gid, term}: Caller): Configuration {
   return {
     ociVersion: OCI_VERSION,
     process: {
       terminal: false,
       user: {uid: 0, gid: 0},
       args: ['sh'],
-      env: [`PATH=${PATH}`, 'HOME=/root', 'TERM=xterm'],
+      env: [`PATH=${PATH}`, 'HOME=/root', ...(term ? [`TERM=${term}`] : [])],
       cwd: '/',
       capabilities: {bounding: CAPABILITIES, effective: CAPABILITIES, permitted: CAPABILITIES},
       noNewPrivileges: true,
     },
     root: {path: root, readonly: false},
-    hostname: 'hew',
+    hostname: hostname(path.basename(root)),
     mounts: MOUNTS,
     annotations: {},
     linux: {
       namespaces: (['mount', 'uts', 'ipc', 'network', 'pid', 'cgroup', 'user'] as const).map(type => ({
         type,
       })),
-      uidMappings: [{containerID: 0, hostID: caller.uid, size: 1}],
-      gidMappings: [{containerID: 0, hostID: caller.gid, size: 1}],
+      uidMappings: [{containerID: 0, hostID: uid, size: 1}],
+      gidMappings: [{containerID: 0, hostID: gid, size: 1}],
       maskedPaths: MASKED,
       readonlyPaths: READ_ONLY,
     },

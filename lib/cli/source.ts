@@ -1,6 +1,6 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {configurationFor} from '../defaults.ts'
+import {caller, configurationFor} from '../defaults.ts'
 import {readDocument} from '../document.ts'
 import {HewError, reason, UsageError} from '../errors.ts'
 import {type Configuration, type Finding, validate} from '../oci.ts'
@@ -26,8 +26,7 @@ export interface Source {
 export function source(named: string | undefined): Source {
   if (named !== undefined) {
     const root = rootDirectory(named)
-    const caller = {uid: process.getuid!(), gid: process.getgid!()}
-    return {configuration: configurationFor(root, caller), root, piped: false, passedOver: []}
+    return {configuration: configurationFor(root, caller()), root, piped: false, passedOver: []}
   }
   if (isTerminal(0))
     throw new UsageError("no root: name it with -r ROOT, or pipe one in, as in 'hew mkroot | ...'")
