@@ -33,8 +33,6 @@ static void made(int parent, const char *path, const char *name, bool directory)
     close(fd);
 }
 
-static void nothing(void) {}
-
 enum { MAX_LINKS = 40 };
 
 /* Its path when it is a link that leads nowhere yet: inside the root something can be made there, as
@@ -367,7 +365,6 @@ static void step_container_root(void) {
     under_fd = here;
     close(root_fd);
     root_fd = fd; /* the mount itself, not what it covers */
-    undo = nothing; /* it would trip over the mounts */
 }
 
 static void step_read_only_root(void) {

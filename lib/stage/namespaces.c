@@ -137,6 +137,8 @@ void die_with_supervisor(void) {
     if (poll(&line, 1, 0) > 0 && line.revents & POLLHUP) _exit(EXIT_HEW);
 }
 
+static void nothing(void) {}
+
 /*
  * Stage 2, "hew:setup": we are the first process of the new namespaces, with every
  * capability in the user namespace if that is new, and an id nobody has mapped yet. Our
@@ -145,7 +147,7 @@ void die_with_supervisor(void) {
  */
 static void become_container(bool mapped, bool may_set_groups) {
     prctl(PR_SET_NAME, "hew:setup");
-    journal_keep(); /* what was made until now is the supervisor's to undo */
+    undo = nothing; /* the supervisor's task: here it would trip over the mounts */
 
     /* /proc/self leads to our number as /proc counts, and only that one means something to whoever opens files there. */
     char number[16];

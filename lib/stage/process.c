@@ -195,6 +195,8 @@ static _Noreturn void become_init(pid_t command) {
 static void step_init(void) {
     /* Nothing in the container may look into PID 1: it holds the plan. */
     if (prctl(PR_SET_DUMPABLE, 0)) fail(errno, "cannot protect the init process");
+    /* Orphans come to PID 1; where we are not that, they must come to us. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     die_with_supervisor();
     pid_t pid = fork();
     if (pid < 0) fail(errno, "cannot start the command beside its init");

@@ -144,31 +144,35 @@ static bool has_it_already(const struct container *container, const siginfo_t *i
     return info->si_code == SI_KERNEL && getpgid(container->pid) == getpgrp();
 }
 
-/* As a shell's job would: the container stops, then we do, and the shell takes the terminal. */
-static void suspend(const struct container *container, const siginfo_t *info) {
-    struct termios inner;
-    pid_t inner_group = terminal.fd < 0 ? -1 : tcgetpgrp(terminal.fd);
-    bool had_terminal = inner_group > 0 && !tcgetattr(terminal.fd, &inner);
-
-    /* A reaping init blocks all signals: it passes this one on. Anyone else is stopped from
-     * outside, because PID 1 cannot be stopped by what it does not handle. */
-    if (how_it_handles(container, info->si_signo) != BLOCKED) kernel_pidfd_send_signal(container->pidfd, SIGSTOP);
-    else if (!has_it_already(container, info)) kernel_pidfd_send_signal(container->pidfd, info->si_signo);
-    terminal_give_back(container);
-
-    /* By SIGTSTP, not SIGSTOP: the kernel ignores it where no shell is there to continue us. */
-    sigset_t stop;
+/* By SIGTSTP, not SIGSTOP: the kernel ignores it where no shell is there to continue us. False then. */
+static bool stop_ourselves(void) {
+    sigset_t stop, pending;
     sigemptyset(&stop);
     sigaddset(&stop, SIGTSTP);
     raise(SIGTSTP);
     sigprocmask(SIG_UNBLOCK, &stop, NULL); /* here we stand still until SIGCONT */
     sigprocmask(SIG_BLOCK, &stop, NULL);
+    return !sigpending(&pending) && sigismember(&pending, SIGCONT);
+}
+
+/* As a shell's job would: the container stops, then we do, and the shell takes the terminal. */
+static void suspend(const struct container *container, const siginfo_t *info) {
+    struct termios inner;
+    pid_t inner_group = terminal.fd < 0 ? -1 : tcgetpgrp(terminal.fd);
+    bool had_terminal = inner_group > 0 && !tcgetattr(terminal.fd, &inner), stopped = info->si_signo == SIGCHLD;
+
+    /* A reaping init blocks all signals: it passes this one on. Anyone else is stopped from
+     * outside, because PID 1 cannot be stopped by what it does not handle. */
+    if (!stopped && how_it_handles(container, info->si_signo) != BLOCKED) kernel_pidfd_send_signal(container->pidfd, SIGSTOP);
+    else if (!stopped && !has_it_already(container, info)) kernel_pidfd_send_signal(container->pidfd, info->si_signo);
+    terminal_give_back(container);
+    bool continued = stop_ourselves();
 
     if (had_terminal && terminal.foreground && tcgetpgrp(terminal.fd) == getpgrp()) {
         tcsetattr(terminal.fd, TCSADRAIN, &inner);
         if (inner_group != getpgrp()) tcsetpgrp(terminal.fd, inner_group);
     }
-    kernel_pidfd_send_signal(container->pidfd, SIGCONT);
+    if (continued || !stopped) kernel_pidfd_send_signal(container->pidfd, SIGCONT);
 }
 
 /* The status to end with when the signal was its end, else 0. */
@@ -238,8 +242,8 @@ void supervise(const struct container *container) {
         if (number == SIGCHLD) {
             if (waitid(P_PID, (id_t)container->pid, &child, WEXITED | WSTOPPED | WNOHANG) || !child.si_pid) continue;
             if (child.si_code == CLD_STOPPED) {
-                child.si_signo = SIGTSTP;
-                suspend(container, &child);
+                /* Where nobody sees us stop, nobody continues us. */
+                if (terminal.foreground) suspend(container, &child);
             } else if (child.si_code == CLD_EXITED) {
                 finish(container, child.si_status);
             } else {

@@ -405,6 +405,14 @@ test('a mount that is refused says what the file system says; its mount point go
     [['device', '../etc/passwd'], "no device is called '../etc/passwd'"],
   ] as const) {
     const made = [
+      'mkdir',
+      '0755',
+      '/dev/sub',
+      'mount',
+      'tmpfs',
+      'tmpfs',
+      '/dev/sub',
+      '',
       'mount',
       'tmpfs',
       'tmpfs',
@@ -683,19 +691,45 @@ test('signals reach the command; one that it does not handle ends the container'
   }
 })
 
-test('stopped and continued, from outside', async () => {
+test('a container that is stopped from outside stays so, and its supervisor waits', async () => {
   const state = (pid: number) => readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/.*\) (.).*\n/s, '$1')
-  for (const after of [[], ['init']]) {
-    const container = await started(plan(['sh', '-c', 'echo ready; exec sleep 60'], {after}))
-    const one = childOf(container.pid!)
-    const command = after.length ? childOf(one) : one
-    container.kill('SIGTSTP')
-    // Without a shell above it nobody would continue it: then it must not stop. Here there is none, or there is one.
-    await sleep(100)
-    container.kill('SIGCONT')
-    await until('the command runs', () => state(command) === 'S' && state(container.pid!) === 'S')
+  for (const kinds of [ALL, ALL.replace(',pid', '')]) {
+    const container = await started(plan(['sh', '-c', 'echo ready; exec sleep 60'], {kinds, allMounts: []}))
+    const command = childOf(container.pid!)
+    process.kill(command, 'SIGSTOP')
+    await until('the stop', () => state(command) === 'T')
+    await sleep(50)
+    assert.is(state(command) + state(container.pid!), 'TS')
+    process.kill(command, 'SIGCONT')
     container.kill('SIGTERM')
     assert.is(await container.ended, 143)
+  }
+})
+
+test('a signal during the setup ends it, and takes back what it made', async () => {
+  const words = plan(['true'], {mounts: ['mount', 'tmpfs', 'tmpfs', '/made/here', '']})
+  const upTo = words.indexOf('pivot')
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    const child = spawn(STAGE_FOR_ALL, ['enter'], {
+      env: environment(['words-from', '3']),
+      stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+    })
+    const ended = new Promise<number | null>(done => child.on('close', done))
+    const plans = child.stdio[3] as NodeJS.WritableStream
+    plans.on('error', () => {})
+    plans.write(
+      words
+        .slice(0, upTo)
+        .map(word => `${word}\0`)
+        .join(''),
+    )
+    await until('the mount point', () => existsSync(join(ROOT, 'made/here')))
+    await until('the mount', () =>
+      readFileSync(`/proc/${childOf(child.pid!)}/mountinfo`, 'utf8').includes('/made/here'),
+    )
+    child.kill(signal)
+    assert.is(await ended, signal === 'SIGTERM' ? 143 : 130)
+    assert.not(existsSync(join(ROOT, 'made')))
   }
 })
 
@@ -703,9 +737,12 @@ test('a supervisor that is killed takes the container with it', async () => {
   for (const after of [
     [],
     ['init'],
-    ['identity', '0', '0', '0', DEFAULT_CAPS, DEFAULT_CAPS, DEFAULT_CAPS, '0', '0'],
+    // The kernel forgets PR_SET_PDEATHSIG when the user changes.
+    ['identity', '1000', '1000', '0', DEFAULT_CAPS, '0', '0', '0', '0'],
+    ['identity', '1000', '1000', '0', DEFAULT_CAPS, '0', '0', '0', '0', 'init'],
   ]) {
-    const container = await started(plan(['sh', '-c', 'sleep 60 & echo ready; sleep 60'], {after}))
+    const map: Plan['map'] = ['direct', '0 0 65536\n', '0 0 65536\n', 'allow']
+    const container = await started(plan(['sh', '-c', 'sleep 60 & echo ready; sleep 60'], {after, map}))
     const one = childOf(container.pid!)
     const inside = [
       one,
@@ -907,8 +944,9 @@ test('in an interactive shell: the container is a job like any other', async () 
     terminal.type('\x1a')
     await terminal.expect(/Stopped/)
     await terminal.expect(/out> /)
-    terminal.type('ps -o stat,comm | grep hew: ; jobs\n')
+    terminal.type('ps -o stat,comm | grep -E "hew:super|sh$" ; jobs\n')
     await terminal.expect(/T +hew:supervisor/)
+    await terminal.expect(/T +sh\r\n/)
     await terminal.expect(/out> /)
     terminal.type('fg\n')
     await terminal.expect(/hew-stage/)
