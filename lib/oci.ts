@@ -1,7 +1,10 @@
 import {HewError} from './errors.ts'
 
-/** The version of the runtime specification that hew's documents follow. */
-export const OCI_VERSION = '1.2.0'
+/**
+ * The version of the runtime specification that hew's documents follow. crun before 1.9 takes only a version in which
+ * "1.0" occurs; semver.org allows such a remark behind a plus sign.
+ */
+export const OCI_VERSION = '1.2.0+since.1.0'
 
 /**
  * An OCI runtime configuration: what travels through the pipe. Only the fields that hew reads or writes have a type;
