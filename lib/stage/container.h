@@ -8,8 +8,6 @@
 
 /* ---- namespaces.c ---- */
 
-/* The flags of a list: "mnt,pid"; "-" is none. */
-unsigned long namespaces_from(const char *list);
 /* In the container, as long as it is set up: its end of the line to the supervisor, else -1. */
 extern int line_fd;
 /* What the container tells its supervisor, a message each: */

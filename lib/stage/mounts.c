@@ -67,7 +67,8 @@ static int mount_point(const char *path, bool directory, int links) {
     const char *name;
     int parent = parent_beneath(path, &name);
     if (parent < 0) return -1;
-    int new = directory ? mkdirat(parent, name, 0755) : openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    int new = directory ? mkdirat(parent, name, 0755)
+                        : openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (new >= 0) {
         made(parent, length ? above : "/", name, directory);
         if (!directory) close(new);
@@ -126,10 +127,12 @@ static const struct {
 static const struct {
     const char *name;
     unsigned long type;
-} propagation_words[] = {{"private", MS_PRIVATE}, {"shared", MS_SHARED}, {"slave", MS_SLAVE}, {"unbindable", MS_UNBINDABLE}};
+} propagation_words[] = {
+    {"private", MS_PRIVATE}, {"shared", MS_SHARED}, {"slave", MS_SLAVE}, {"unbindable", MS_UNBINDABLE}};
 
 /* What mount(8) and fstab(5) say to themselves. */
-static const char *const empty_words[] = {"defaults", "auto", "noauto", "nofail", "_netdev", "async", "atime", "norelatime", "nostrictatime", "loud", "silent"};
+static const char *const empty_words[] = {
+    "defaults", "auto", "noauto", "nofail", "_netdev", "async", "atime", "norelatime", "nostrictatime", "loud", "silent"};
 
 static unsigned long propagation_of(const char *name) {
     for (size_t i = 0; i < sizeof propagation_words / sizeof *propagation_words; i++)
@@ -142,8 +145,8 @@ static bool attribute_word(struct mount_attr *attributes, const char *name) {
     for (size_t i = 0; i < sizeof attribute_words / sizeof *attribute_words; i++) {
         if (strcmp(attribute_words[i].name, name)) continue;
         attributes->attr_set = (attributes->attr_set & ~attribute_words[i].clear) | attribute_words[i].set;
-        /* Only the atime setting is one of several, which must be cleared to be set. Other bits a bind mount keeps: in a
-         * user namespace what its source has is locked (EPERM), elsewhere it is there for a reason. */
+        /* The atime setting is one of several, and must be cleared to be set. Other bits a bind mount keeps: in
+         * a user namespace what its source has is locked (EPERM), elsewhere it is there for a reason. */
         attributes->attr_clr |= attribute_words[i].clear & MOUNT_ATTR__ATIME;
         return true;
     }
@@ -163,19 +166,21 @@ static bool option_word(struct options *options, const char *name) {
     return *name == 'r' && attribute_word(&options->recursive, name + 1);
 }
 
-/* The text is cut at its commas; what is for the file system goes, one after the other, to `data`. */
-static size_t read_options(struct options *options, char *text, const char **data, size_t room) {
+enum { MAX_DATA = 64 };
+
+/* The text is cut at its commas; what is for the file system goes to `data`, and a null behind it. */
+static void read_options(struct options *options, char *text, const char *data[MAX_DATA + 1]) {
     size_t count = 0;
     for (char *name; (name = strsep(&text, ","));) {
         if (!*name || option_word(options, name)) continue;
-        if (count == room) fail(E2BIG, "a mount has more than %zu options", room);
+        if (count == MAX_DATA) refuse(E2BIG, "a mount has more than %d options", MAX_DATA);
         data[count++] = name;
     }
+    data[count] = NULL;
     if (options->bind_recursive) { /* a read-only bind mount with writable mounts in it would be none */
         options->recursive.attr_set |= options->attributes.attr_set;
         options->recursive.attr_clr |= options->attributes.attr_clr;
     }
-    return count;
 }
 
 static bool says_something(const struct mount_attr *attributes) {
@@ -195,23 +200,27 @@ static _Noreturn void fail_to_mount(int error, int context, const char *type, co
     char text[512];
     for (ssize_t n; (n = read(context, text, sizeof text - 1)) > 0;) {
         text[n] = 0;
-        if (*text == 'e' && n > 2) fail(error, "cannot mount %s on %s (%.*s)", type, path, (int)strcspn(text + 2, "\n"), text + 2);
+        if (*text != 'e' || n < 3) continue;
+        fail(error, "cannot mount %s on %s (%.*s)", type, path, (int)strcspn(text + 2, "\n"), text + 2);
     }
     fail(error, "cannot mount %s on %s", type, path);
 }
 
-static int new_filesystem(const char *type, const char *source, const char *path, const struct options *options, const char *const *data, size_t count) {
+/* `data` ends with a null. */
+static int new_filesystem(const char *type, const char *source, const char *path, bool read_only,
+                          const char *const *data) {
     int context = kernel_fsopen(type);
     if (context < 0) fail(errno, "cannot mount %s on %s", type, path);
     int refused = kernel_fsconfig(context, FSCONFIG_SET_STRING, "source", source);
     /* A device that is only mounted read-only would still be written to: its journal. */
-    if (!refused && *source == '/' && options->attributes.attr_set & MOUNT_ATTR_RDONLY)
+    if (!refused && *source == '/' && read_only)
         refused = kernel_fsconfig(context, FSCONFIG_SET_FLAG, "ro", NULL);
-    for (size_t i = 0; i < count && !refused; i++) {
+    for (; *data && !refused; data++) {
         char key[128];
-        const char *value = strchr(data[i], '=');
-        snprintf(key, sizeof key, "%.*s", (int)(value ? (size_t)(value - data[i]) : strlen(data[i])), data[i]);
-        refused = kernel_fsconfig(context, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value ? value + 1 : NULL);
+        const char *value = strchr(*data, '=');
+        snprintf(key, sizeof key, "%.*s", (int)strcspn(*data, "="), *data);
+        refused = value ? kernel_fsconfig(context, FSCONFIG_SET_STRING, key, value + 1)
+                        : kernel_fsconfig(context, FSCONFIG_SET_FLAG, key, NULL);
     }
     if (refused || kernel_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL)) fail_to_mount(errno, context, type, path);
     int fd = kernel_fsmount(context, 0);
@@ -241,9 +250,9 @@ static void remount(struct options *options, const char *path) {
 
 static void step_mount(void) {
     const char *type = word_kept(), *source = word_kept(), *path = word_kept();
-    const char *data[64];
+    const char *data[MAX_DATA + 1];
     struct options options = {0};
-    size_t count = read_options(&options, word_kept(), data, sizeof data / sizeof *data);
+    read_options(&options, word_kept(), data);
     if (options.remount) {
         remount(&options, path);
         return;
@@ -252,9 +261,9 @@ static void step_mount(void) {
     if (options.bind) {
         fd = kernel_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | (options.bind_recursive ? AT_RECURSIVE : 0));
         if (fd < 0) fail(errno, "cannot bind %s to %s", source, path);
-        if (count) refuse(EINVAL, "cannot bind %s to %s with the option %s", source, path, data[0]);
+        if (*data) refuse(EINVAL, "cannot bind %s to %s with the option %s", source, path, data[0]);
     } else {
-        fd = new_filesystem(type, source, path, &options, data, count);
+        fd = new_filesystem(type, source, path, options.attributes.attr_set & MOUNT_ATTR_RDONLY, data);
     }
     if (apply(fd, &options)) fail(errno, "cannot set the options of %s on %s", options.bind ? source : type, path);
     attach(fd, options.bind ? source : type, path);
@@ -262,14 +271,15 @@ static void step_mount(void) {
 
 /* ---- devices ---- */
 
-/* A copy of the host's device, wherever it is mounted: mknod(2) is refused in a user namespace, and its devices cannot be opened. */
+/* The host's own: in a user namespace mknod(2) is refused, and what it made elsewhere cannot be opened. */
 static int host_device(const char *path, dev_t expected) {
     struct stat st;
     struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC};
     int fd = kernel_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
     if (fd < 0) fail(errno, "cannot bind %s", path);
     /* Someone may have put another file there, which would then be writable for the container: CVE-2025-31133. */
-    if (fstat(fd, &st) || !S_ISCHR(st.st_mode) || (expected && st.st_rdev != expected)) fail(ENODEV, "%s is not the device it should be", path);
+    if (fstat(fd, &st) || !S_ISCHR(st.st_mode) || (expected && st.st_rdev != expected))
+        refuse(ENODEV, "%s is not the device it should be", path);
     if (kernel_mount_setattr(fd, 0, &attributes)) fail(errno, "cannot set the options of %s", path);
     return fd;
 }
@@ -277,7 +287,8 @@ static int host_device(const char *path, dev_t expected) {
 static void step_device(void) {
     char path[PATH_MAX];
     const char *name = word();
-    if (strstr(name, "..") || snprintf(path, sizeof path, "/dev/%s", name) >= (int)sizeof path) refuse(EINVAL, "no device is called '%s'", name);
+    if (strstr(name, "..") || snprintf(path, sizeof path, "/dev/%s", name) >= (int)sizeof path)
+        refuse(EINVAL, "no device is called '%s'", name);
     attach(host_device(path, 0), path, path);
 }
 
@@ -309,15 +320,17 @@ static void step_mask(void) {
     const char *path = word_kept();
     int target = open_if_there(path);
     if (target < 0) return;
-    struct options options = {.attributes = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC}};
-    int fd;
+    struct mount_attr attributes = {
+        .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+    };
+    int fd, refused = 0;
     if (is_directory(target)) {
-        fd = new_filesystem("tmpfs", "tmpfs", path, &options, NULL, 0);
-        if (apply(fd, &options)) fail(errno, "cannot hide %s", path);
+        fd = new_filesystem("tmpfs", "tmpfs", path, true, (const char *const[]){NULL});
+        refused = kernel_mount_setattr(fd, 0, &attributes);
     } else {
         fd = host_device("/dev/null", makedev(1, 3));
     }
-    if (kernel_move_mount(fd, target)) fail(errno, "cannot hide %s", path);
+    if (refused || kernel_move_mount(fd, target)) fail(errno, "cannot hide %s", path);
     close(fd);
     close(target);
 }
@@ -328,7 +341,8 @@ static void step_read_only(void) {
     int target = open_if_there(path);
     if (target < 0) return;
     int fd = kernel_open_tree(target, "", OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH);
-    if (fd < 0 || kernel_mount_setattr(fd, AT_RECURSIVE, &attributes) || kernel_move_mount(fd, target)) fail(errno, "cannot make %s read-only", path);
+    if (fd < 0 || kernel_mount_setattr(fd, AT_RECURSIVE, &attributes) || kernel_move_mount(fd, target))
+        fail(errno, "cannot make %s read-only", path);
     close(fd);
     close(target);
 }
@@ -347,15 +361,16 @@ static void step_private(void) {
 static void step_container_root(void) {
     struct stat expected, found;
     struct options options = {0};
-    const char *data[1];
-    char *text = word_kept();
-    if (read_options(&options, text, data, 0)) refuse(EINVAL, "a root has the option %s", data[0]);
+    const char *data[MAX_DATA + 1];
+    read_options(&options, word_kept(), data);
+    if (*data) refuse(EINVAL, "a root has the option %s", *data);
     if (root_fd < 0) fail(0, "a step needs a root, and none was opened");
 
     /* It may have been opened before the clone, and is then part of the mount namespace before. */
     int here = open(root_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (here < 0 || fstat(root_fd, &expected) || fstat(here, &found)) fail(errno, "cannot open the root %s", root_path);
-    if (expected.st_dev != found.st_dev || expected.st_ino != found.st_ino) fail(ESTALE, "cannot open the root %s", root_path);
+    if (expected.st_dev != found.st_dev || expected.st_ino != found.st_ino)
+        fail(ESTALE, "cannot open the root %s", root_path);
 
     int fd = kernel_open_tree(here, "", OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH);
     if (fd < 0) fail(errno, "cannot bind the root %s to itself", root_path);
@@ -399,7 +414,7 @@ static void step_chroot(void) {
 const struct step mount_steps[] = {
     {"private", step_private},               /* rprivate|rslave|...: how far mounts are seen, for all there are */
     {"container-root", step_container_root}, /* OPTIONS: the root of `root` becomes a mount of its own */
-    {"mount", step_mount},                   /* TYPE SOURCE DEST OPTIONS, as in mount(8) and OCI; DEST is made if it is not there */
+    {"mount", step_mount},                   /* TYPE SOURCE DEST OPTIONS, as mount(8) and OCI spell them; DEST is made if need be */
     {"device", step_device},                 /* NAME: the host's /dev/NAME */
     {"console", step_console},               /* the terminal of `terminal`, if there is one, as /dev/console */
     {"mask", step_mask},                     /* PATH: nothing can be read there, if it is there at all */

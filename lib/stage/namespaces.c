@@ -24,18 +24,23 @@ static const struct {
     const char *name;
     unsigned long flag;
 } kinds[] = {
-    {"mnt", CLONE_NEWNS},       {"uts", CLONE_NEWUTS},   {"ipc", CLONE_NEWIPC},   {"net", CLONE_NEWNET}, {"pid", CLONE_NEWPID},
-    {"cgroup", CLONE_NEWCGROUP}, {"user", CLONE_NEWUSER}, {"time", CLONE_NEWTIME},
+    {"mnt", CLONE_NEWNS},  {"uts", CLONE_NEWUTS},       {"ipc", CLONE_NEWIPC},   {"net", CLONE_NEWNET},
+    {"pid", CLONE_NEWPID}, {"cgroup", CLONE_NEWCGROUP}, {"user", CLONE_NEWUSER}, {"time", CLONE_NEWTIME},
 };
 
-unsigned long namespaces_from(const char *list) {
+static unsigned long flag_of(const char *name, size_t length) {
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strlen(kinds[i].name) == length && !strncmp(kinds[i].name, name, length)) return kinds[i].flag;
+    refuse(EINVAL, "no namespace is called '%.*s'", (int)length, name);
+}
+
+/* "mnt,pid"; "-" is none. */
+static unsigned long flags_of(const char *list) {
     unsigned long flags = 0;
     if (!strcmp(list, "-")) return 0;
     while (*list) {
-        size_t length = strcspn(list, ","), i = 0;
-        while (i < sizeof kinds / sizeof *kinds && (strlen(kinds[i].name) != length || strncmp(kinds[i].name, list, length))) i++;
-        if (i == sizeof kinds / sizeof *kinds) refuse(EINVAL, "no namespace is called '%.*s'", (int)length, list);
-        flags |= kinds[i].flag;
+        size_t length = strcspn(list, ",");
+        flags |= flag_of(list, length);
         list += length + (list[length] == ',');
     }
     return flags;
@@ -100,7 +105,8 @@ static bool map_ids(const char *number, const char *mapping, const char *setgrou
         return false;
     }
     if (!strcmp(mapping, "newuidmap")) return run_newidmap(number, &maps[0]) && run_newidmap(number, &maps[1]);
-    /* CVE-2014-8989: whoever may drop a group can pass where that group is refused; so the kernel wants "deny" first. */
+    /* Whoever may drop a group can pass where that group is refused (CVE-2014-8989): without privilege the kernel
+     * wants "deny" first. */
     if (!write_proc(number, "setgroups", setgroups) && errno != ENOENT) {
         say("cannot write '%s' to setgroups: %s", setgroups, strerror(errno));
         return false;
@@ -149,10 +155,11 @@ static void become_container(bool mapped, bool may_set_groups) {
     prctl(PR_SET_NAME, "hew:setup");
     undo = nothing; /* the supervisor's task: here it would trip over the mounts */
 
-    /* /proc/self leads to our number as /proc counts, and only that one means something to whoever opens files there. */
+    /* Our number as /proc counts, which may be another PID namespace's: who opens files there needs that one. */
     char number[16];
     ssize_t length = readlink("/proc/self", number, sizeof number);
-    if (send(line_fd, number, length < 0 ? 0 : (size_t)length, MSG_NOSIGNAL) < 0 || recv(line_fd, number, 1, 0) != 1) _exit(EXIT_HEW);
+    if (send(line_fd, number, length < 0 ? 0 : (size_t)length, MSG_NOSIGNAL) < 0) _exit(EXIT_HEW);
+    if (recv(line_fd, number, 1, 0) != 1) _exit(EXIT_HEW); /* the supervisor gave up, and has said why */
 
     if (mapped) {
         if (may_set_groups && setgroups(0, NULL) && errno != EPERM) fail(errno, "cannot drop the supplementary groups");
@@ -182,8 +189,9 @@ static _Noreturn void become_supervisor(struct container *container, const char 
 }
 
 static void step_clone(void) {
-    const char *list = word_kept(), *mapping = word_kept(), *uids = word_kept(), *gids = word_kept(), *setgroups = word_kept();
-    unsigned long flags = namespaces_from(list);
+    const char *list = word_kept(), *mapping = word_kept();
+    const char *uids = word_kept(), *gids = word_kept(), *setgroups = word_kept();
+    unsigned long flags = flags_of(list);
     bool mapped = flags & CLONE_NEWUSER;
 
     int ends[2];
@@ -228,14 +236,14 @@ static void step_cgroup_fd(void) {
 
 static void step_unshare(void) {
     const char *list = word();
-    if (unshare((int)namespaces_from(list))) fail(errno, "cannot make new namespaces (%s)", list);
+    if (unshare((int)flags_of(list))) fail(errno, "cannot make new namespaces (%s)", list);
 }
 
 static void step_join(void) {
     const char *kind = word_kept();
-    unsigned long flag = namespaces_from(kind);
+    unsigned long flag = flags_of(kind);
     const char *path = word();
-    /* From here on processes of the container may see us: they must not get at our memory and descriptors (CVE-2016-9962). */
+    /* Processes of the container may see us from here on, and must not get at what we hold (CVE-2016-9962). */
     prctl(PR_SET_DUMPABLE, 0);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) fail(errno, "cannot open the %s namespace %s", kind, path);
@@ -274,7 +282,10 @@ static void step_sysctl(void) {
         for (char *c = path; *c; c++)
             if (*c == '.') *c = '/';
     int directory = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    struct open_how how = {.flags = O_WRONLY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+    struct open_how how = {
+        .flags = O_WRONLY | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
+    };
     int fd = directory < 0 ? -1 : kernel_openat2(directory, path, &how);
     if (fd < 0 || write(fd, value, strlen(value)) < 0) fail(errno, "cannot set the sysctl %s to '%s'", name, value);
     close(fd);
@@ -284,7 +295,7 @@ static void step_sysctl(void) {
 
 const struct step namespace_steps[] = {
     {"cgroup-fd", step_cgroup_fd},   /* PATH: `clone` puts the container into this cgroup (v2) */
-    {"clone", step_clone},           /* KINDS direct|newuidmap UIDMAP GIDMAP allow|deny: the rest happens in the container */
+    {"clone", step_clone},           /* KINDS direct|newuidmap UIDMAP GIDMAP allow|deny: what follows is in the container */
     {"unshare", step_unshare},       /* KINDS: new ones for this process */
     {"join", step_join},             /* KIND PATH */
     {"hostname", step_hostname},     /* NAME */

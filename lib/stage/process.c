@@ -37,17 +37,18 @@ static void step_terminal(void) {
     bool take = !strcmp(word(), "take");
     int fd = 0;
     while (fd < 3 && !isatty(fd)) fd++;
+    if (fd < 3) terminal.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (fd == 3 || (fd > 0 && take)) {
         int controlling = open("/dev/tty", O_RDWR | O_CLOEXEC);
-        if (controlling < 0 && fd == 3) return;
         if (controlling >= 0 && take && dup2(controlling, STDIN_FILENO) < 0) fail(errno, "cannot read from the terminal");
-        if (controlling >= 0 && fd == 3) fd = controlling;
+        if (fd == 3) terminal.fd = controlling;
         else if (controlling >= 0) close(controlling);
     }
-    terminal.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (terminal.fd < 0) return;
     /* /dev/tty stands for another device: tty(4). */
-    unsigned device = 0;
-    terminal.device = ioctl(terminal.fd, TIOCGDEV, &device) ? 0 : makedev(device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xfff00));
+    unsigned device;
+    if (!ioctl(terminal.fd, TIOCGDEV, &device))
+        terminal.device = makedev(device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xfff00));
     if (tcgetattr(terminal.fd, &terminal.settings)) fail(errno, "cannot read the terminal's settings");
     terminal.foreground = tcgetpgrp(terminal.fd) == getpgrp();
 }
@@ -58,10 +59,22 @@ static const struct {
     const char *name;
     int resource;
 } limits[] = {
-    {"as", RLIMIT_AS},           {"core", RLIMIT_CORE},     {"cpu", RLIMIT_CPU},           {"data", RLIMIT_DATA},
-    {"fsize", RLIMIT_FSIZE},     {"locks", RLIMIT_LOCKS},   {"memlock", RLIMIT_MEMLOCK},   {"msgqueue", RLIMIT_MSGQUEUE},
-    {"nice", RLIMIT_NICE},       {"nofile", RLIMIT_NOFILE}, {"nproc", RLIMIT_NPROC},       {"rss", RLIMIT_RSS},
-    {"rtprio", RLIMIT_RTPRIO},   {"rttime", RLIMIT_RTTIME}, {"sigpending", RLIMIT_SIGPENDING}, {"stack", RLIMIT_STACK},
+    {"as", RLIMIT_AS},
+    {"core", RLIMIT_CORE},
+    {"cpu", RLIMIT_CPU},
+    {"data", RLIMIT_DATA},
+    {"fsize", RLIMIT_FSIZE},
+    {"locks", RLIMIT_LOCKS},
+    {"memlock", RLIMIT_MEMLOCK},
+    {"msgqueue", RLIMIT_MSGQUEUE},
+    {"nice", RLIMIT_NICE},
+    {"nofile", RLIMIT_NOFILE},
+    {"nproc", RLIMIT_NPROC},
+    {"rss", RLIMIT_RSS},
+    {"rtprio", RLIMIT_RTPRIO},
+    {"rttime", RLIMIT_RTTIME},
+    {"sigpending", RLIMIT_SIGPENDING},
+    {"stack", RLIMIT_STACK},
 };
 
 static rlim_t limit_word(void) {
@@ -128,10 +141,10 @@ static void step_identity(void) {
         data[i].inheritable &= have[i].permitted | have[i].inheritable;
     }
     if (syscall(SYS_capset, &header, data)) fail(errno, "cannot set the capabilities");
-    uint64_t both = (data[0].permitted & data[0].inheritable) | (uint64_t)(data[1].permitted & data[1].inheritable) << 32;
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     for (int cap = 0; cap < 64; cap++)
-        if (ambient & both & (uint64_t)1 << cap && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
+        if (ambient >> cap & 1 && data[cap / 32].permitted & data[cap / 32].inheritable & 1U << cap % 32 &&
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
             fail(errno, "cannot raise the ambient capability %d", cap);
 }
 
@@ -147,7 +160,8 @@ static void step_chdir(void) {
     }
     /* A directory outside the root has no path here: CVE-2024-21626. */
     char inside[PATH_MAX];
-    if (syscall(SYS_getcwd, inside, sizeof inside) > 0 && *inside != '/') fail(EPERM, "the working directory %s is outside the root", path);
+    if (syscall(SYS_getcwd, inside, sizeof inside) < 0 || *inside != '/')
+        refuse(EPERM, "the working directory %s is outside the root", path);
 }
 
 /* ---- signals ---- */
@@ -155,7 +169,8 @@ static void step_chdir(void) {
 bool stops_by_default(int number) { return number == SIGTSTP || number == SIGTTIN || number == SIGTTOU; }
 
 bool ends_by_default(int number) {
-    return !stops_by_default(number) && number != SIGSTOP && number != SIGCONT && number != SIGCHLD && number != SIGURG && number != SIGWINCH;
+    bool nothing = number == SIGCONT || number == SIGCHLD || number == SIGURG || number == SIGWINCH;
+    return !nothing && !stops_by_default(number) && number != SIGSTOP;
 }
 
 /* ---- init ---- */
@@ -244,7 +259,8 @@ static _Noreturn void cannot_execute(int error, const char *path) {
     bool there = stat(path, &st) == 0;
     if (!there && (error == ENOENT || error == ENOTDIR)) fail_with(EXIT_NOT_FOUND, error, "cannot run %s", path);
     if (there && S_ISDIR(st.st_mode)) fail_with(EXIT_CANNOT_EXECUTE, EISDIR, "cannot run %s", path);
-    if (there && error == ENOENT) fail_with(EXIT_CANNOT_EXECUTE, error, "cannot run %s (its interpreter or loader is missing)", path);
+    if (there && error == ENOENT)
+        fail_with(EXIT_CANNOT_EXECUTE, error, "cannot run %s (its interpreter or loader is missing)", path);
     fail_with(EXIT_CANNOT_EXECUTE, error, "cannot run %s", path);
 }
 
@@ -265,7 +281,8 @@ static void step_exec(void) {
         struct stat st;
         int length = (int)strcspn(at, ":");
         /* An empty part of PATH is the working directory. */
-        if (snprintf(path, sizeof path, "%.*s%s%s", length, at, length ? "/" : "./", name) >= (int)sizeof path) continue;
+        length = snprintf(path, sizeof path, "%.*s%s%s", length, at, length ? "/" : "./", name);
+        if (length >= (int)sizeof path) continue;
         execve(path, arguments, variables);
         int why = errno;
         if (stat(path, &st) || S_ISDIR(st.st_mode)) continue;
@@ -282,7 +299,7 @@ static void step_exec(void) {
 const struct step process_steps[] = {
     {"die-with-parent", step_die_with_parent}, /* the supervisor ends when whoever started it does */
     {"on-exit-remove", step_on_exit_remove},   /* PATH DEV INO: this tree goes when the container has ended */
-    {"terminal", step_terminal},               /* take|keep: remember the terminal; take: /dev/tty becomes stdin if that is none */
+    {"terminal", step_terminal},               /* take|keep: remember the terminal; take: it becomes stdin if that is none */
     {"rlimit", step_rlimit},                   /* NAME SOFT HARD: prlimit(1)'s names; a number or `unlimited` */
     {"umask", step_umask},                     /* MODE */
     {"oom-score-adj", step_oom_score_adj},     /* NUMBER */

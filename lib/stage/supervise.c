@@ -65,7 +65,7 @@ static void listen_to(const struct container *container) {
     struct iovec part = {text, sizeof text - 1};
     ssize_t length;
     for (;;) {
-        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+        struct msghdr message = {NULL, 0, &part, 1, control, sizeof control, 0};
         length = recvmsg(container->line, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (length <= 0) break;
         text[length] = 0;
@@ -88,7 +88,9 @@ static bool remove_leftover(void) {
     char above[PATH_MAX];
     const char *slash = strrchr(leftover.path, '/');
     struct stat st;
-    if (!slash || snprintf(above, sizeof above, "%.*s/", (int)(slash - leftover.path), leftover.path) >= (int)sizeof above) return false;
+    size_t length = slash ? (size_t)(slash - leftover.path) + 1 : sizeof above;
+    if (length >= sizeof above) return false;
+    snprintf(above, sizeof above, "%.*s", (int)length, leftover.path);
     int parent = open(above, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (parent < 0 || fstatat(parent, slash + 1, &st, AT_SYMLINK_NOFOLLOW)) return errno == ENOENT;
     if (st.st_dev == leftover.dev && st.st_ino == leftover.ino) return remove_tree_at(parent, slash + 1);
@@ -163,8 +165,9 @@ static void suspend(const struct container *container, const siginfo_t *info) {
 
     /* A reaping init blocks all signals: it passes this one on. Anyone else is stopped from
      * outside, because PID 1 cannot be stopped by what it does not handle. */
-    if (!stopped && how_it_handles(container, info->si_signo) != BLOCKED) kernel_pidfd_send_signal(container->pidfd, SIGSTOP);
-    else if (!stopped && !has_it_already(container, info)) kernel_pidfd_send_signal(container->pidfd, info->si_signo);
+    bool passes = how_it_handles(container, info->si_signo) == BLOCKED;
+    if (!stopped && !(passes && has_it_already(container, info)))
+        kernel_pidfd_send_signal(container->pidfd, passes ? info->si_signo : SIGSTOP);
     terminal_give_back(container);
     bool continued = stop_ourselves();
 
