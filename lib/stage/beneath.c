@@ -1,11 +1,10 @@
 #include "files.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 int root_fd = -1;
@@ -45,7 +44,7 @@ int open_below(int base, const char *path, int flags, mode_t mode) {
     /* EAGAIN: somewhere something was renamed while ".." was resolved, openat2(2). A storm of
      * renames can be somebody's intent: not for ever. */
     for (int tries = 0; tries < 1000; tries++) {
-        int fd = (int)syscall(SYS_openat2, base, path, &how, sizeof how);
+        int fd = kernel_openat2(base, path, &how);
         if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) return fd;
     }
     return -1;

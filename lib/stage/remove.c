@@ -1,12 +1,11 @@
 #include "files.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* RESOLVE_NO_XDEV: a mount point is not entered, EXDEV, also where the same file system is bound to it. */
@@ -16,7 +15,7 @@ static int open_same_mount(int parent, const char *name, int flags) {
         .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH,
     };
     int fd;
-    do fd = (int)syscall(SYS_openat2, parent, name, &how, sizeof how);
+    do fd = kernel_openat2(parent, name, &how);
     while (fd < 0 && errno == EINTR);
     return fd;
 }

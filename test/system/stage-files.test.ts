@@ -76,6 +76,11 @@ function tree(path: string, format = '%P %y %m %U:%G %n %l %s'): string {
   return lines.toString().split('\n').sort().join('\n')
 }
 
+async function until(condition: () => boolean): Promise<void> {
+  for (const deadline = Date.now() + 10_000; !condition(); await sleep(5))
+    if (Date.now() > deadline) throw new Error(`in vain: ${condition}`)
+}
+
 const mode = (path: string): string => (lstatSync(path).mode & 0o7777).toString(8)
 const mtime = (path: string): bigint => lstatSync(path, {bigint: true}).mtimeNs
 
@@ -235,7 +240,7 @@ test('SIGTERM while a file is copied', async () => {
   const child = spawn(STAGE, [], {argv0: 'hew-stage', env: FROM_STDIN as unknown as NodeJS.ProcessEnv})
   const copies = Array.from({length: 20}, (_, i) => ['copy', '-', big, `/${i}`]).flat()
   child.stdin.write(encodeWords(['begin', 'new-root', '0755', `${top}/root`, ...copies]))
-  while (!existsSync(`${top}/root/0`)) await sleep(5)
+  await until(() => existsSync(`${top}/root/0`))
   child.kill('SIGTERM')
   const from = Date.now()
   assert.is(await new Promise(resolve => child.on('close', (_, by) => resolve(by))), 'SIGTERM')
@@ -728,11 +733,12 @@ test('print: a signal ends the waiting for a reader', async () => {
   child.stdin.end(
     encodeWords(['begin', 'root', root, 'mkdir', '0755', '/a', 'print', 'x'.repeat(1 << 20), 'keep']),
   )
-  while (!existsSync(`${root}/a`)) await sleep(5)
+  await until(() => existsSync(`${root}/a`))
   await sleep(50)
   child.kill('SIGTERM')
+  // Nobody reads: that it has gone shows that it does not wait in write(2).
+  await until(() => child.signalCode === 'SIGTERM')
   child.stdout.resume()
-  assert.is(await new Promise(resolve => child.on('close', (_, by) => resolve(by))), 'SIGTERM')
   assert.equal(readdirSync(root), [])
 })
 
@@ -1035,7 +1041,7 @@ test('remove-tree: what is mounted stays, and all around it goes', () => {
   unharmed()
 })
 
-test('the undoing crosses no mount either', () => {
+test('the undoing crosses no mount either', async () => {
   const top = fresh()
   const line = `env -i 0=words-from 1=0 "$0" < "$1/words" & while [ ! -d "$1/root/new" ]; do sleep 0.01; done
     mount -t tmpfs tmpfs "$1/root/new" && touch "$1/root/new/x"; : > "$1/go"; wait; ls "$1/root/new"`
@@ -1059,7 +1065,6 @@ test('the undoing crosses no mount either', () => {
       '/gone',
     ]),
   )
-  const deadline = Date.now() + 10_000
   const done = new Promise<string>(resolve => {
     let text = ''
     for (const stream of [child.stdout, child.stderr])
@@ -1068,13 +1073,11 @@ test('the undoing crosses no mount either', () => {
       })
     child.on('close', () => resolve(text))
   })
-  return (async () => {
-    while (!existsSync(`${top}/go`) && Date.now() < deadline) await sleep(10)
-    writeSync(fd, encodeWords(['no']))
-    closeSync(fd)
-    assert.is(await done, "hew test: no step is called 'no'\nhew test: new could not be removed\nx\n")
-    assert.equal(readdirSync(`${top}/root`), ['new'])
-  })()
+  await until(() => existsSync(`${top}/go`))
+  writeSync(fd, encodeWords(['no']))
+  closeSync(fd)
+  assert.is(await done, "hew test: no step is called 'no'\nhew test: new could not be removed\nx\n")
+  assert.equal(readdirSync(`${top}/root`), ['new'])
 })
 
 // ---- as an ordinary user ----
