@@ -58,8 +58,9 @@ export interface Run {
   umask: number
   /** A reaping init as PID 1. */
   init: boolean
-  dieWithParent: boolean
-  /** stdin was used up by the pipe: a terminal takes its place. */
+  /** The PID of the parent that the container is bound to. */
+  dieWithParent?: number | undefined
+  /** A terminal takes the place of a stdin in which nothing is left. */
   takeTerminal: boolean
 }
 
@@ -89,7 +90,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
   if (devices) passedOver.push(devices)
 
   const plan: Plan = [
-    ...when(run.dieWithParent, {do: 'die-with-parent'}),
+    ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     ...removal(document, run.root),
     {do: 'terminal', take: run.takeTerminal},
     ...namespaces.flatMap(({type, path}) => when(path, {do: 'join', kind: KINDS[type], path: path ?? ''})),
@@ -109,7 +110,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
  */
 export function byHandPlan(run: Run, machine: Machine, environment: string[]): Plan {
   return [
-    ...when(run.dieWithParent, {do: 'die-with-parent'}),
+    ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     {do: 'terminal', take: run.takeTerminal},
     {
       do: 'clone',

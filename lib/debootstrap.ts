@@ -49,7 +49,7 @@ async function claimed(root: string, pid: number, signal: AbortSignal): Promise<
 function contained(line: string): Plan {
   const variables = Object.entries(process.env).map(([name, value]) => `${name}=${value}`)
   return [
-    {do: 'die-with-parent'},
+    {do: 'die-with-parent', parent: process.pid},
     {do: 'clone', kinds: ['pid', 'mnt'], mapping: 'none', uids: [], gids: [], setgroups: true},
     {do: 'private', how: 'rprivate'},
     {do: 'init'},

@@ -93,7 +93,7 @@ export default command(
         fileLimit: callersFileLimit,
         umask: process.umask(),
         init: given.init,
-        dieWithParent: given['die-with-parent'],
+        dieWithParent: given['die-with-parent'] ? process.ppid : undefined,
         takeTerminal: from.piped && isTerminal(1),
       }
       const title = `enter ${from.root}`

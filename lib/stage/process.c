@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,9 @@
 /* ---- before the clone: how this process and the caller's terminal are treated ---- */
 
 static void step_die_with_parent(void) {
-    pid_t parent = getppid();
+    pid_t parent = (pid_t)word_number(10);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL)) fail(errno, "cannot bind this process to its parent");
+    /* It may be gone already: whoever adopted us would not tell. */
     if (getppid() != parent) _exit(EXIT_HEW);
 }
 
@@ -33,9 +35,20 @@ static void step_on_exit_remove(void) {
     leftover.ino = (ino_t)word_number(10);
 }
 
+/* Nothing is left to be read from stdin, for certain: waits until it is. */
+static bool stdin_used_up(void) {
+    struct stat st;
+    off_t at = lseek(STDIN_FILENO, 0, SEEK_CUR);
+    if (at >= 0 && !fstat(STDIN_FILENO, &st) && S_ISREG(st.st_mode)) return at >= st.st_size;
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (poll(&in, 1, -1) < 0 && errno == EINTR) continue;
+    return in.revents && !(in.revents & POLLIN);
+}
+
 static void step_terminal(void) {
     bool take = !strcmp(word(), "take");
     int fd = 0;
+    if (take && !isatty(STDIN_FILENO)) take = stdin_used_up();
     while (fd < 3 && !isatty(fd)) fd++;
     if (fd < 3) terminal.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (fd == 3 || (fd > 0 && take)) {
@@ -297,7 +310,7 @@ static void step_exec(void) {
 }
 
 const struct step process_steps[] = {
-    {"die-with-parent", step_die_with_parent}, /* the supervisor ends when whoever started it does */
+    {"die-with-parent", step_die_with_parent}, /* PID of the parent: the supervisor ends when whoever started it does */
     {"on-exit-remove", step_on_exit_remove},   /* PATH DEV INO: this tree goes when the container has ended */
     {"terminal", step_terminal},               /* take|keep: remember the terminal; take: it becomes stdin if that is none */
     {"rlimit", step_rlimit},                   /* NAME SOFT HARD: prlimit(1)'s names; a number or `unlimited` */

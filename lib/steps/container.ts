@@ -22,10 +22,11 @@ export interface CapabilitySets {
 
 /** Steps around a container: up to `clone` in hew's own process, from there on in the container's first. */
 export interface ContainerSteps {
-  'die-with-parent': object
+  /** `parent`: who it is, found out at the start, since it may be gone by now. */
+  'die-with-parent': {parent: number}
   /** When the container has ended, its root goes: only if it still is the directory with this device and inode. */
   'on-exit-remove': {path: string; dev: number | bigint; ino: number | bigint}
-  /** Remembers the terminal and its state; `take`: /dev/tty becomes stdin where stdin is none. */
+  /** Remembers the terminal and its state; `take`: /dev/tty becomes stdin where nothing is left to be read there. */
   terminal: {take: boolean}
   /** An existing namespace is entered, by its file in /proc/PID/ns or a bind of it. */
   join: {kind: CloneKind | 'cgroup'; path: string}
@@ -88,7 +89,7 @@ const unshareFlag: Record<string, string> = {
 const flags = (kinds: string[]): string => kinds.map(kind => unshareFlag[kind]).join(' ')
 
 export const containerSteps: Table<ContainerSteps> = {
-  'die-with-parent': {shell: () => 'setpriv --pdeathsig KILL', words: none, check: unchecked},
+  'die-with-parent': {shell: () => 'setpriv --pdeathsig KILL', words: s => [s.parent], check: unchecked},
   'on-exit-remove': {
     shell: s => `trap ${quote(`rm -rf --one-file-system ${quote(s.path)}`)} EXIT`,
     words: s => [s.path, `${s.dev}`, `${s.ino}`],

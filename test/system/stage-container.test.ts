@@ -754,8 +754,10 @@ test('a supervisor that is killed takes the container with it', async () => {
 })
 
 test('die-with-parent: the container ends with whoever started it', async () => {
-  const line = asShellLine(plan(['sh', '-c', 'echo ready; exec sleep 60'], {before: ['die-with-parent']}))
-  const parent = spawn('sh', ['-c', `${line} & echo $!; wait`])
+  const before = ['die-with-parent', '@PARENT@']
+  const line = asShellLine(plan(['sh', '-c', 'echo ready; exec sleep 60'], {before}))
+  const words = line.replace(/.*< /, '')
+  const parent = spawn('sh', ['-c', `sed -i "s/@PARENT@/$$/" ${words}; ${line} & echo $!; wait`])
   let output = ''
   parent.stdout.on('data', data => {
     output += data
