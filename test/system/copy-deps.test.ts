@@ -1,0 +1,194 @@
+import * as fs from 'node:fs'
+import {test} from 'uvu'
+import * as assert from 'uvu/assert'
+import {HEW, hew, type Outcome, requires, run, scratch} from '../support.ts'
+
+/** `copy-deps`, through the built binary: what is copied, how it looks then, and that it runs. */
+
+const here = scratch()
+const asRoot = requires(test, 'root')
+
+let roots = 0
+function emptyRoot(): string {
+  const root = `${here}/root-${roots++}`
+  fs.mkdirSync(root)
+  return root
+}
+const copy = (root: string, ...words: string[]): Outcome => hew('copy-deps', '-q', '-r', root, ...words)
+function copied(root: string, ...words: string[]): void {
+  const {stderr, status} = copy(root, ...words)
+  assert.equal([stderr, status], ['', 0])
+}
+const inside = (root: string, ...command: string[]): Outcome => run('chroot', [root, ...command])
+
+asRoot('100 programs copied into one root start there', () => {
+  const root = emptyRoot()
+  const elf = (path: string): boolean => {
+    const fd = fs.openSync(path, 'r')
+    const head = Buffer.alloc(4)
+    fs.readSync(fd, head)
+    fs.closeSync(fd)
+    return head.toString('latin1') === '\x7fELF'
+  }
+  const names = fs
+    .readdirSync('/usr/bin')
+    .map(name => `/usr/bin/${name}`)
+    .filter(path => fs.statSync(path, {throwIfNoEntry: false})?.isFile() && elf(path))
+  const step = Math.floor(names.length / 100)
+  const programs = names.filter((_, i) => i % step === 0).slice(0, 100)
+  assert.ok(programs.length >= 100, `${programs.length} programs`)
+  copied(root, ...programs, 'sh', 'timeout')
+  const script =
+    'for p; do said=$(timeout 10 "$p" --version 2>&1 < /dev/null); echo "$p $? $said" | head -n 1; done'
+  copied(root, 'head')
+  const {stdout, stderr} = hew('enter', '-r', root, '--', 'sh', '-c', script, 'sh', ...programs)
+  const lines = stdout.trim().split('\n')
+  assert.is(lines.length, programs.length, stderr)
+  assert.equal(
+    lines.filter(line => /error while loading shared libraries/.test(line)),
+    [],
+  )
+  const answered = lines.filter(line => / 0 /.test(line))
+  assert.ok(answered.length > 50, `${answered.length} answer --version`)
+})
+
+asRoot('the same path, mode, owner, times, links; setuid only when asked for', () => {
+  const program = `${here}/tools/program`
+  fs.mkdirSync(`${here}/tools`, {mode: 0o751})
+  fs.copyFileSync('/bin/true', program)
+  fs.chownSync(program, 12, 34)
+  fs.chmodSync(program, 0o6755)
+  fs.utimesSync(program, 1_000_000_000, 1_234_567_890.5)
+  fs.symlinkSync('program', `${here}/tools/link`)
+  const root = emptyRoot()
+  copied(root, `${here}/tools/link`)
+  const at = `${root}${program}`
+  const {mode, uid, gid, mtimeMs} = fs.statSync(at)
+  assert.equal([mode & 0o7777, uid, gid, mtimeMs], [0o755, 12, 34, 1_234_567_890_500])
+  assert.is(fs.readlinkSync(`${root}${here}/tools/link`), 'program')
+  assert.is(fs.statSync(`${root}${here}/tools`).mode & 0o7777, 0o751)
+  const kept = emptyRoot()
+  copied(kept, '--keep-setuid', program)
+  assert.is(fs.statSync(`${kept}${program}`).mode & 0o7777, 0o6755)
+})
+
+requires(
+  test,
+  'root',
+  'setcap',
+)('capabilities and other attributes are kept', () => {
+  const program = `${here}/capable`
+  fs.copyFileSync('/bin/true', program)
+  assert.is(run('setcap', ['cap_net_raw+ep', program]).status, 0)
+  const root = emptyRoot()
+  copied(root, program)
+  assert.match(run('getcap', [`${root}${program}`]).stdout, /cap_net_raw=ep/)
+})
+
+asRoot('scripts bring their interpreters, also through env and env -S', () => {
+  const script = (name: string, first: string): string => {
+    fs.writeFileSync(`${here}/${name}`, `${first}\necho ran\n`, {mode: 0o755})
+    return `${here}/${name}`
+  }
+  for (const path of [
+    script('plain', '#!/bin/sh'),
+    script('through-env', '#!/usr/bin/env bash'),
+    script('split', '#!/usr/bin/env -S bash -e'),
+    script('nested', `#!${here}/interpreter`),
+  ]) {
+    if (path.endsWith('nested')) {
+      fs.writeFileSync(`${here}/interpreter`, '#!/bin/sh\necho interpreted\n', {mode: 0o755})
+    }
+    const root = emptyRoot()
+    copied(root, path)
+    const {stdout, stderr} = inside(root, path)
+    assert.is(stdout, path.endsWith('nested') ? 'interpreted\n' : 'ran\n', stderr)
+  }
+})
+
+asRoot('copied already and the same: not copied again; different: refused, unless --force', () => {
+  const root = emptyRoot()
+  copied(root, 'ls')
+  const at = `${root}/usr/bin/ls`
+  const before = fs.statSync(at, {bigint: true})
+  copied(root, 'ls', 'cat')
+  assert.is(fs.statSync(at, {bigint: true}).ctimeNs, before.ctimeNs)
+  fs.writeFileSync(at, 'mine')
+  const refused = copy(root, 'ls', 'head')
+  assert.match(
+    refused.stderr,
+    /^hew copy-deps: .*\/usr\/bin\/ls .*differs.*: it is not overwritten: --force replaces it\n$/,
+  )
+  assert.is(refused.status, 125)
+  assert.is(fs.readFileSync(at, 'utf8'), 'mine')
+  assert.not.ok(fs.existsSync(`${root}/usr/bin/head`))
+  copied(root, '--force', 'ls')
+  assert.is(fs.statSync(at).size, fs.statSync('/usr/bin/ls').size)
+})
+
+test('--list copies nothing and says why', () => {
+  const {stdout, status} = hew('copy-deps', '--list', 'bash')
+  assert.is(status, 0)
+  assert.match(stdout, /^\S*\/bash +PATH\n/m)
+  assert.match(stdout, /libc\.so\.6 +DT_NEEDED libc\.so\.6 \(.*\), of \/usr\/bin\/bash$/m)
+  const items = JSON.parse(hew('copy-deps', '--list', '--json', 'bash').stdout)
+  assert.ok(items.every((item: {path: string; because: unknown[]}) => item.path && item.because.length > 0))
+})
+
+requires(
+  test,
+  'root',
+  'musl-gcc',
+)('all that is missing is listed at once, exit 1, and nothing has been copied', () => {
+  for (const name of ['one', 'two']) {
+    fs.writeFileSync(`${here}/${name}.c`, `int ${name}(void) { return 0; }\n`)
+    run('gcc', ['-shared', '-fPIC', '-o', `${here}/lib${name}.so`, `${here}/${name}.c`])
+  }
+  fs.writeFileSync(`${here}/main.c`, 'int one(void), two(void); int main(void) { return one() + two(); }\n')
+  run('gcc', ['-o', `${here}/main`, `${here}/main.c`, `-L${here}`, '-lone', '-ltwo', '-Wl,-rpath,/nowhere'])
+  const root = emptyRoot()
+  const {stderr, stdout, status} = copy(root, 'ls', `${here}/main`, 'frobnicate')
+  const lines = stderr.trim().split('\n')
+  assert.is(status, 1)
+  assert.is(stdout, '')
+  assert.is(lines[0], 'hew copy-deps: nothing was copied, since 3 things are missing:')
+  assert.ok(lines.some(line => line.includes(`libone.so, which ${here}/main needs`)))
+  assert.ok(lines.some(line => line.includes(`libtwo.so, which ${here}/main needs`)))
+  assert.ok(lines.some(line => line.includes('  frobnicate')))
+  assert.equal(fs.readdirSync(root), [])
+  copied(root, '--library-path', here, `${here}/main`)
+  assert.is(hew('copy-deps', '-q', '-r', root, 'sl-typo').status, 1)
+  assert.match(hew('copy-deps', '-r', root, 'mkdirr').stderr, /mkdirr: did you mean mkdir\?/)
+})
+
+asRoot('a hostile root: its links lead no write outside', () => {
+  const outside = `${here}/outside`
+  fs.mkdirSync(outside)
+  fs.writeFileSync(`${outside}/canary`, 'alive')
+  const up = '../'.repeat(20)
+  for (const target of [outside, `${up}${outside.slice(1)}`]) {
+    const root = emptyRoot()
+    for (const name of ['lib', 'lib64', 'bin', 'usr', 'etc']) fs.symlinkSync(target, `${root}/${name}`)
+    copy(root, 'bash', 'ls')
+    copy(root, '--force', 'bash', 'ls')
+    assert.equal(fs.readdirSync(outside), ['canary'])
+  }
+})
+
+asRoot('nothing of what is copied is executed', () => {
+  const trap = `${here}/trap`
+  fs.writeFileSync(trap, `#!${here}/evil\n`, {mode: 0o755})
+  fs.writeFileSync(`${here}/evil`, `#!/bin/sh\ntouch ${here}/executed\n`, {mode: 0o755})
+  copied(emptyRoot(), trap)
+  assert.not.ok(fs.existsSync(`${here}/executed`))
+})
+
+asRoot('two at once into one root', () => {
+  const root = emptyRoot()
+  const line = `'${HEW}' copy-deps -q -r ${root} bash ls & '${HEW}' copy-deps -q -r ${root} bash cat & wait`
+  const {stderr} = run('sh', ['-c', line])
+  assert.is(stderr, '')
+  assert.is(inside(root, 'bash', '-c', 'ls / | cat').status, 0)
+})
+
+test.run()
