@@ -1,6 +1,6 @@
-import {entryWords} from './archive.ts'
-import {debootstrap} from './debootstrap.ts'
 import {HewError} from './errors.ts'
+import {entryWords} from './root/archive.ts'
+import {debootstrap} from './root/debootstrap.ts'
 import {encoded, type Streaming, stream} from './stage.ts'
 import {type Plan, refusal} from './step.ts'
 

@@ -1,5 +1,5 @@
-import type {Missing} from './closure.ts'
 import {nearest} from './nearest.ts'
+import type {Missing} from './programs/closure.ts'
 import {Sysroot} from './sysroot.ts'
 
 /** In words what a program lacks, or that there is no such program, with the one that was probably meant. */

@@ -112,7 +112,8 @@ export async function stream(
   try {
     for await (const piece of make({signal: abort.signal, pid: stage.pid ?? -1})) {
       if (abort.signal.aborted) break
-      if (!stage.stdin.write(piece)) await Promise.race([ended, new Promise(r => stage.stdin.once('drain', r))])
+      if (!stage.stdin.write(piece))
+        await Promise.race([ended, new Promise(r => stage.stdin.once('drain', r))])
     }
     if (caught) stage.kill(caught)
     stage.stdin.end()

@@ -3,12 +3,12 @@ import * as path from 'node:path'
 import {command, OUTPUT} from '../lib/cli/command.ts'
 import {list, type Values} from '../lib/cli/options.ts'
 import {describe} from '../lib/cli/output.ts'
-import {closure, type Item} from '../lib/closure.ts'
-import {caller, configurationFor, PATH, removedAtTheEnd} from '../lib/defaults.ts'
+import {caller, configurationFor, PATH, removedAtTheEnd} from '../lib/document/defaults.ts'
+import type {Configuration} from '../lib/document/oci.ts'
 import {EXIT, HewError, UsageError} from '../lib/errors.ts'
-import {configurationFiles, EXRC, LINKS} from '../lib/essentials.ts'
 import {lackText} from '../lib/lacks.ts'
-import type {Configuration} from '../lib/oci.ts'
+import {closure, type Item} from '../lib/programs/closure.ts'
+import {configurationFiles, EXRC, LINKS} from '../lib/root/essentials.ts'
 import {
   belongings,
   type Layout,
@@ -18,8 +18,8 @@ import {
   shellOf,
   skeleton,
   transaction,
-} from '../lib/root.ts'
-import {freshRoot, rootsDirectory} from '../lib/roots.ts'
+} from '../lib/root/plan.ts'
+import {freshRoot, rootsDirectory} from '../lib/root/roots.ts'
 import {become} from '../lib/stage.ts'
 import type {Plan, Step} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'

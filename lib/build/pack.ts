@@ -8,7 +8,7 @@
 import {execFileSync} from 'node:child_process'
 import {chmodSync, closeSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync} from 'node:fs'
 import * as path from 'node:path'
-import {readElf} from '../elf.ts'
+import {readElf} from '../programs/elf.ts'
 
 const PT_LOAD = 1
 const PT_DYNAMIC = 2

@@ -1,5 +1,5 @@
 import * as fs from 'node:fs'
-import type {Configuration} from '../oci.ts'
+import type {Configuration} from '../document/oci.ts'
 import {visible} from '../shell.ts'
 
 /** The majors of Linux' terminals: consoles, /dev/tty, serial lines, ptys (Documentation/admin-guide/devices.txt). */

@@ -1,9 +1,9 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {caller, configurationFor} from '../defaults.ts'
-import {readDocument} from '../document.ts'
+import {caller, configurationFor} from '../document/defaults.ts'
+import {type Configuration, type Finding, validate} from '../document/oci.ts'
+import {readDocument} from '../document/read.ts'
 import {HewError, reason, UsageError} from '../errors.ts'
-import {type Configuration, type Finding, validate} from '../oci.ts'
 import {Sysroot} from '../sysroot.ts'
 import {isTerminal} from './output.ts'
 

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import type {Configuration} from '../../lib/oci.ts'
+import type {Configuration} from '../../lib/document/oci.ts'
 import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
 
 const test = suite('mkroot')

@@ -15,9 +15,9 @@ import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import type {Elf} from '../../lib/elf.ts'
-import {parseLdCache} from '../../lib/ldcache.ts'
-import {World, type WorldOptions} from '../../lib/world.ts'
+import type {Elf} from '../../lib/programs/elf.ts'
+import {parseLdCache} from '../../lib/programs/ldcache.ts'
+import {World, type WorldOptions} from '../../lib/programs/world.ts'
 import {makeElf} from '../unit/elf-builder.ts'
 
 const test = suite('loader')

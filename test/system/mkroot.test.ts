@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import {PROGRAMS} from '../../lib/essentials.ts'
+import {PROGRAMS} from '../../lib/root/essentials.ts'
 import {HEW, hew, type Outcome, requires, run, type Spawning, scratch} from '../support.ts'
 import {entry, type Made, tar} from '../tar-writer.ts'
 

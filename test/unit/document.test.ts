@@ -2,7 +2,7 @@ import {spawnSync} from 'node:child_process'
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {readDocument} from '../../lib/document.ts'
+import {readDocument} from '../../lib/document/read.ts'
 import {scratch} from '../support.ts'
 
 const directory = scratch()
@@ -15,7 +15,7 @@ function read(text: string | Buffer): {document: unknown; rest: string}[] {
   const fromFile = {document: readDocument(fd), rest: fs.readFileSync(fd, 'utf8')}
   fs.closeSync(fd)
   const script = `
-    const {readDocument} = await import('${import.meta.dirname}/../../lib/document.ts')
+    const {readDocument} = await import('${import.meta.dirname}/../../lib/document/read.ts')
     const fs = await import('node:fs')
     try { console.log(JSON.stringify({document: readDocument(0), rest: fs.readFileSync(0, 'utf8')})) }
     catch (error) { console.log(JSON.stringify({error: error.message})) }`

@@ -1,8 +1,8 @@
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import {ElfError, parseElf} from '../../lib/elf.ts'
-import {parseLdCache} from '../../lib/ldcache.ts'
-import {envCommand, parseShebang} from '../../lib/script.ts'
+import {ElfError, parseElf} from '../../lib/programs/elf.ts'
+import {parseLdCache} from '../../lib/programs/ldcache.ts'
+import {envCommand, parseShebang} from '../../lib/programs/script.ts'
 import {type Made, makeElf} from './elf-builder.ts'
 
 const test = suite('elf, damaged')

@@ -1,7 +1,7 @@
 import {closeSync, fstatSync, openSync} from 'node:fs'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import {type Elf, ElfError, isElf, parseElf, readElf, sameAbi} from '../../lib/elf.ts'
+import {type Elf, ElfError, isElf, parseElf, readElf, sameAbi} from '../../lib/programs/elf.ts'
 import {type Made, makeElf} from './elf-builder.ts'
 
 const test = suite('elf')

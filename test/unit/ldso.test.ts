@@ -1,9 +1,9 @@
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import {ldSoConfDirectories, parseLdCache} from '../../lib/ldcache.ts'
-import type {Loading} from '../../lib/ldso.ts'
+import {ldSoConfDirectories, parseLdCache} from '../../lib/programs/ldcache.ts'
+import type {Loading} from '../../lib/programs/ldso.ts'
+import {World, type WorldOptions} from '../../lib/programs/world.ts'
 import {Sysroot} from '../../lib/sysroot.ts'
-import {World, type WorldOptions} from '../../lib/world.ts'
 import type {Made} from './elf-builder.ts'
 import {type Content, debianLoader, GLIBC, makeCache, makeLoader, makeTree} from './tree.ts'
 

@@ -1,6 +1,6 @@
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import type {Item} from '../../lib/closure.ts'
+import type {Item} from '../../lib/programs/closure.ts'
 import {
   belongings,
   layoutOf,
@@ -9,8 +9,8 @@ import {
   shellOf,
   skeleton,
   transaction,
-} from '../../lib/root.ts'
-import {freshRoot, rootsDirectory} from '../../lib/roots.ts'
+} from '../../lib/root/plan.ts'
+import {freshRoot, rootsDirectory} from '../../lib/root/roots.ts'
 import {type Plan, shell} from '../../lib/step.ts'
 import {Sysroot} from '../../lib/sysroot.ts'
 import {makeTree} from './tree.ts'

@@ -1,6 +1,6 @@
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import {entries, type Header, TarError} from '../../lib/tar.ts'
+import {entries, type Header, TarError} from '../../lib/root/tar.ts'
 import {base256, END, entry, type Made, paxRecord, tar} from '../tar-writer.ts'
 
 const test = suite('tar')

@@ -1,7 +1,7 @@
+import {reason} from '../errors.ts'
+import {readAt, type Sysroot} from '../sysroot.ts'
 import {type Elf, ElfError, isElf, readElf} from './elf.ts'
-import {reason} from './errors.ts'
 import {HEAD_SIZE, parseShebang, type Shebang} from './script.ts'
-import {readAt, type Sysroot} from './sysroot.ts'
 
 /** What a regular file is to the kernel that is asked to execute it. */
 export type Inspected =

@@ -1,4 +1,4 @@
-import {EXIT} from './errors.ts'
+import {EXIT} from '../errors.ts'
 import type {ExecProblem} from './explain.ts'
 
 /**

@@ -1,4 +1,4 @@
-import {quote} from './shell.ts'
+import {quote} from '../shell.ts'
 
 /** zx, for the few outside programs that hew runs; loaded only then, since it takes as long to start as half of Node. */
 export async function outside() {

@@ -1,7 +1,7 @@
+import type {Entry} from '../sysroot.ts'
 import type {Elf} from './elf.ts'
 import {type Lack, RELATIVE} from './ldso.ts'
 import type {Shebang} from './script.ts'
-import type {Entry} from './sysroot.ts'
 import {envProgram, notAFile, World, type WorldOptions} from './world.ts'
 
 /** Why a file is needed. */

@@ -1,6 +1,3 @@
-import {mask} from './capabilities.ts'
-import {HewError} from './errors.ts'
-import type {Machine} from './machine.ts'
 import {
   ANNOTATION,
   type Configuration,
@@ -8,9 +5,12 @@ import {
   type IdMapping,
   type Mount,
   type NamespaceType,
-} from './oci.ts'
-import type {Plan, Step} from './step.ts'
-import type {CloneKind, IdRange} from './steps/container.ts'
+} from '../document/oci.ts'
+import {HewError} from '../errors.ts'
+import type {Plan, Step} from '../step.ts'
+import type {CloneKind, IdRange} from '../steps/container.ts'
+import {mask} from './capabilities.ts'
+import type {Machine} from './machine.ts'
 import {isMapped} from './users.ts'
 
 /** Steps that are taken under a condition. */

@@ -1,8 +1,8 @@
-import {createReadStream} from 'node:fs'
+import * as fs from 'node:fs'
 import type {Duplex} from 'node:stream'
-import {HewError, reason} from './errors.ts'
+import {HewError, reason} from '../errors.ts'
+import {visible} from '../shell.ts'
 import {outside} from './outside.ts'
-import {visible} from './shell.ts'
 import {entries, type Header, TarError} from './tar.ts'
 
 /**
@@ -118,10 +118,17 @@ const TOOLS: Compression[] = [
   {magic: '425a68', tool: 'bzip2', package: 'bzip2'},
 ]
 
+/** A pipe is polled: a thread that waits in read(2) for what never comes would keep hew from ending. */
+function opened(archive: string, signal: AbortSignal): AsyncIterable<Buffer> {
+  const fd = fs.openSync(archive, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
+  if (!fs.fstatSync(fd).isFIFO()) return fs.createReadStream(archive, {fd, highWaterMark: 1 << 18, signal})
+  const {Socket} = process.getBuiltinModule('node:net')
+  return new Socket({fd, readable: true, writable: false, signal})
+}
+
 /** The archive itself, whatever it is compressed with. It may be a pipe: nothing is read twice. */
 async function decompressed(archive: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-  const bytes = createReadStream(archive, {highWaterMark: 1 << 18, signal})
-  const iterator = bytes[Symbol.asyncIterator]() as AsyncIterator<Buffer>
+  const iterator = opened(archive, signal)[Symbol.asyncIterator]() as AsyncIterator<Buffer>
   const {value: first} = await iterator.next()
   const whole = async function* (): AsyncGenerator<Buffer> {
     if (first) yield first

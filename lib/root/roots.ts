@@ -1,6 +1,6 @@
 import {existsSync} from 'node:fs'
 import * as path from 'node:path'
-import {HewError} from './errors.ts'
+import {HewError} from '../errors.ts'
 
 /** Where the roots are that nobody gave a place: /var/lib for the machine's root, a user's data directory otherwise. */
 export function rootsDirectory(uid: number, environment: NodeJS.ProcessEnv): string {

@@ -1,5 +1,5 @@
 import * as fs from 'node:fs'
-import {HewError, reason} from './errors.ts'
+import {HewError, reason} from '../errors.ts'
 
 /** A document larger than this is none: the largest that runc's own tests have is under 20 KB. */
 const MOST_BYTES = 4 << 20

@@ -1,6 +1,6 @@
-import {HewError} from './errors.ts'
-import type {IdMapping} from './oci.ts'
-import type {Sysroot} from './sysroot.ts'
+import type {IdMapping} from '../document/oci.ts'
+import {HewError} from '../errors.ts'
+import type {Sysroot} from '../sysroot.ts'
 
 /** Who a command runs as, in the root's own terms. */
 export interface User {

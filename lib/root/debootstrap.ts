@@ -1,11 +1,11 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {HewError} from './errors.ts'
+import {HewError} from '../errors.ts'
+import {quote} from '../shell.ts'
+import {encode, program, type Streaming} from '../stage.ts'
+import type {Plan} from '../step.ts'
+import {debootstrapArguments, type FileSteps, MARKER} from '../steps/files.ts'
 import {outside} from './outside.ts'
-import {quote} from './shell.ts'
-import {encode, program, type Streaming} from './stage.ts'
-import type {Plan} from './step.ts'
-import {debootstrapArguments, type FileSteps, MARKER} from './steps/files.ts'
 
 /**
  * Runs debootstrap(8) in a root that the stage has claimed, with its progress on stderr.

@@ -1,5 +1,5 @@
+import type {Plan, Step} from '../step.ts'
 import type {Item} from './closure.ts'
-import type {Plan, Step} from './step.ts'
 
 /** What happens to files that are copied. */
 export interface CopyOptions {

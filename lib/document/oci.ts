@@ -1,4 +1,4 @@
-import {HewError} from './errors.ts'
+import {HewError} from '../errors.ts'
 
 /**
  * The version of the runtime specification that hew's documents follow. crun before 1.9 takes only a version in which

@@ -1,8 +1,8 @@
 import {readdirSync, readFileSync} from 'node:fs'
+import {readAt} from '../sysroot.ts'
 import type {Missing} from './closure.ts'
 import {EM} from './elf.ts'
 import {RELATIVE} from './ldso.ts'
-import {readAt} from './sysroot.ts'
 import {envProgram, notAFile, World, type WorldOptions} from './world.ts'
 
 /** Why a command in a root cannot be executed. */

@@ -1,5 +1,5 @@
-import {UsageError} from './errors.ts'
-import {nearest} from './nearest.ts'
+import {UsageError} from '../errors.ts'
+import {nearest} from '../nearest.ts'
 
 /** capabilities(7), each at the place of its number in <linux/capability.h>. */
 const NAMES = [

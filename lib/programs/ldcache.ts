@@ -1,4 +1,4 @@
-import type {Sysroot} from './sysroot.ts'
+import type {Sysroot} from '../sysroot.ts'
 
 /** An entry of /etc/ld.so.cache. */
 export interface CachedLibrary {

@@ -1,10 +1,10 @@
 import * as path from 'node:path'
-import {type Closure, closure, type Item} from './closure.ts'
-import {copyPlan} from './copy.ts'
+import {type Closure, closure, type Item} from '../programs/closure.ts'
+import {copyPlan} from '../programs/copy.ts'
+import type {Plan} from '../step.ts'
+import {NOT_EMPTY} from '../steps/files.ts'
+import type {Sysroot} from '../sysroot.ts'
 import * as essentials from './essentials.ts'
-import type {Plan} from './step.ts'
-import {NOT_EMPTY} from './steps/files.ts'
-import type {Sysroot} from './sysroot.ts'
 
 /** How the machine's own root is laid out: the links at its top, `/bin` to `usr/bin` where /usr is merged. */
 export type Layout = Map<string, string>

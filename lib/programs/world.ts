@@ -1,11 +1,11 @@
+import {reason} from '../errors.ts'
+import {type Entry, Sysroot} from '../sysroot.ts'
 import {type Elf, sameAbi} from './elf.ts'
-import {reason} from './errors.ts'
 import {GlibcLoader} from './glibc.ts'
 import {Inspector} from './inspect.ts'
 import {type Loader, type LoaderOptions, type Loading, RELATIVE, usualInterpreter} from './ldso.ts'
 import {MuslLoader} from './musl.ts'
 import {envCommand, type Shebang} from './script.ts'
-import {type Entry, Sysroot} from './sysroot.ts'
 
 export interface WorldOptions extends LoaderOptions {
   /** The tree in which everything is looked up; default: / */

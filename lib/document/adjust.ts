@@ -1,7 +1,7 @@
-import {capabilitiesOf} from './capabilities.ts'
-import {UsageError} from './errors.ts'
+import {capabilitiesOf} from '../container/capabilities.ts'
+import type {User} from '../container/users.ts'
+import {UsageError} from '../errors.ts'
 import type {Configuration, IdMapping, Mount, NamespaceType, Process} from './oci.ts'
-import type {User} from './users.ts'
 
 /** What `hew enter` changes in a document before it is run. */
 export interface Adjustments {
