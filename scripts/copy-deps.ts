@@ -5,9 +5,9 @@ import {describe, write} from '../lib/cli/output.ts'
 import {source} from '../lib/cli/source.ts'
 import type {Configuration} from '../lib/document/oci.ts'
 import {EXIT, HewError, UsageError} from '../lib/errors.ts'
-import {nearest} from '../lib/nearest.ts'
 import {type Closure, closure, type Item, type Missing} from '../lib/programs/closure.ts'
 import {copyPlan} from '../lib/programs/copy.ts'
+import {lackText} from '../lib/programs/lacks.ts'
 import {visible} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
 import {Sysroot} from '../lib/sysroot.ts'
@@ -92,23 +92,17 @@ function missingText(missing: Missing[]): string {
     missing.length === 1
       ? 'nothing was copied, since this is missing:'
       : `nothing was copied, since ${missing.length} things are missing:`,
-    ...missing.map(lack => `  ${lackText(lack)}`),
+    ...missing.map(lack =>
+      isDirectory(lack)
+        ? `  ${lack.what} is a directory: a root is named with -r, as in 'hew copy-deps -r ${lack.what} ...'`
+        : `  ${lackText(lack)}`,
+    ),
   ].join('\n')
 }
 
-function lackText({kind, what, by, searched, why}: Missing): string {
-  const looked = searched.length > 0 ? ` (looked in ${searched.join(', ')})` : ''
-  if (kind !== 'program' || by !== 'command line')
-    return `${what}, which ${by} needs${why ? `: ${why}` : ''}${looked}`
-  if (fs.statSync(what, {throwIfNoEntry: false})?.isDirectory())
-    return `${what} is a directory: a root is named with -r, as in 'hew copy-deps -r ${what} ...'`
-  const meant = what.includes('/') ? undefined : nearest(what, programsIn(searched))
-  return `${what}${why ? `: ${why}` : meant ? `: did you mean ${meant}?` : ''}${looked}`
-}
-
-function programsIn(directories: string[]): string[] {
-  const machine = new Sysroot('/')
-  return directories.flatMap(directory => machine.list(directory))
+/** A root is easily given where a program should be. */
+function isDirectory({kind, what}: Missing): boolean {
+  return kind === 'program' && (fs.statSync(what, {throwIfNoEntry: false})?.isDirectory() ?? false)
 }
 
 const SHELLS = ['bash', 'sh', 'dash', 'ash', 'zsh', 'ksh', 'fish']

@@ -6,8 +6,8 @@ import {describe} from '../lib/cli/output.ts'
 import {caller, configurationFor, PATH, removedAtTheEnd} from '../lib/document/defaults.ts'
 import type {Configuration} from '../lib/document/oci.ts'
 import {EXIT, HewError, UsageError} from '../lib/errors.ts'
-import {lackText} from '../lib/lacks.ts'
 import {closure, type Item} from '../lib/programs/closure.ts'
+import {lackText} from '../lib/programs/lacks.ts'
 import {configurationFiles, EXRC, LINKS} from '../lib/root/essentials.ts'
 import {
   belongings,
@@ -224,6 +224,6 @@ function printed(text: string): Step[] {
 async function carryOut(plan: Plan, root: string): Promise<void> {
   const title = `mkroot ${root}`
   if (!plan.some(step => step.do === 'unpack' || step.do === 'debootstrap')) become(plan, 'hew mkroot', title)
-  const {carryOutBeside} = await import('../lib/beside.ts')
+  const {carryOutBeside} = await import('../lib/root/beside.ts')
   process.exit(await carryOutBeside(plan, 'hew mkroot', title))
 }

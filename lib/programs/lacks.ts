@@ -1,6 +1,6 @@
-import {nearest} from './nearest.ts'
-import type {Missing} from './programs/closure.ts'
-import {Sysroot} from './sysroot.ts'
+import {nearest} from '../nearest.ts'
+import {Sysroot} from '../sysroot.ts'
+import type {Missing} from './closure.ts'
 
 /** In words what a program lacks, or that there is no such program, with the one that was probably meant. */
 export function lackText({kind, what, by, searched, why}: Missing): string {

@@ -1,8 +1,8 @@
-import {HewError} from './errors.ts'
-import {entryWords} from './root/archive.ts'
-import {debootstrap} from './root/debootstrap.ts'
-import {encoded, type Streaming, stream} from './stage.ts'
-import {type Plan, refusal} from './step.ts'
+import {HewError} from '../errors.ts'
+import {encoded, type Streaming, stream} from '../stage.ts'
+import {type Plan, refusal} from '../step.ts'
+import {entryWords} from './archive.ts'
+import {debootstrap} from './debootstrap.ts'
 
 /**
  * Carries out a plan with steps that the stage cannot do alone: an archive is read, or another program run, beside it.
