@@ -154,6 +154,61 @@ for (const [kind, {own, says}] of Object.entries(roots))
     })
   }
 
+/**
+ * A place as a fresh privileged container is: a root by pivot_root, /proc, /sys and /dev, every capability. (In a mere
+ * chroot the kernel makes no user namespaces.)
+ */
+function fresh(root: string, command: string[], input = '') {
+  const line = `root=$1; shift
+    mkdir -p "$root/sys" "$root/dev" "$root/tmp" "$root/.old"
+    mount --bind "$root" "$root" && cd "$root" && mount -t proc proc proc && mount -t sysfs sysfs sys &&
+      mount --rbind /dev dev && pivot_root . .old && /.old${which('busybox')} umount -l /.old && exec "$@"`
+  return run('unshare', ['--mount', '--pid', '--fork', 'sh', '-c', line, 'sh', root, ...command], {input})
+}
+
+/** A line for the shell of a place: makes a root there with hew, and enters it. */
+const SHELL = "/hew mkroot --rm | /hew enter -- sh -c 'echo $$; cd /; echo *; read os < /proc/sys/kernel/ostype; echo $os'"
+const MADE = /^1\n(?=.*\bproc\b)(?!.*\bhew\b).*\nLinux\n$/
+
+for (const [kind, shell] of [
+  ['debian', SHELL],
+  ['busybox', SHELL],
+] as const)
+  requires(
+    places,
+    'root',
+    'busybox',
+  )(`mkroot | enter in a fresh container of kind ${kind}`, () => {
+    const {stdout, stderr, status} = fresh(rootOf(kind), ['/bin/sh', '-c', shell])
+    assert.equal([stderr, status], ['', 0])
+    assert.match(stdout, MADE)
+  })
+
+for (const [kind, program, says] of [
+  ['musl', '/bin/hello', 'musl\n'],
+  ['empty', '/hew', expected.stdout],
+] as const)
+  requires(
+    places,
+    'root',
+    'busybox',
+    'musl-gcc',
+  )(`mkroot | enter in a fresh container of kind ${kind}`, () => {
+    const root = rootOf(kind)
+    const none = fresh(root, ['/hew', 'mkroot', '/nothing'])
+    assert.match(none.stderr, /^hew mkroot: .*no shell.*--from.*--with/)
+    assert.is(none.status, 125)
+    const made = fresh(root, ['/hew', 'mkroot', '--with', program, '/made'])
+    assert.equal([made.stderr, made.status], ['', 0])
+    const words = kind === 'empty' ? [program, '--version'] : [program]
+    // hew needs /proc, and finds it: `enter` mounts one.
+    assert.equal(fresh(root, ['/hew', 'enter', '--', ...words], made.stdout), {
+      stdout: says,
+      stderr: '',
+      status: 0,
+    })
+  })
+
 requires(places, 'root')('runs where memfds must not be executable', () => {
   const line = `if [ -e /proc/sys/vm/memfd_noexec ]; then echo 2 >/proc/sys/vm/memfd_noexec; fi; exec "$0" --version`
   assert.equal(run('unshare', ['--pid', '--fork', '--mount-proc', 'sh', '-c', line, HEW]), expected)
