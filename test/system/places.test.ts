@@ -167,7 +167,8 @@ function fresh(root: string, command: string[], input = '') {
 }
 
 /** A line for the shell of a place: makes a root there with hew, and enters it. */
-const SHELL = "/hew mkroot --rm | /hew enter -- sh -c 'echo $$; cd /; echo *; read os < /proc/sys/kernel/ostype; echo $os'"
+const SHELL =
+  "/hew mkroot --rm | /hew enter -- sh -c 'echo $$; cd /; echo *; read os < /proc/sys/kernel/ostype; echo $os'"
 const MADE = /^1\n(?=.*\bproc\b)(?!.*\bhew\b).*\nLinux\n$/
 
 for (const [kind, shell] of [
