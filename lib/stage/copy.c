@@ -296,3 +296,15 @@ void copy_symlink(const char *target, const struct stat *st, int parent, const c
     struct node node = {.mode = S_IFLNK};
     if (st) close(finish_node(parent, name, &node, owner_of(st), (struct timespec[]){st->st_atim, st->st_mtim}, path));
 }
+
+void replace_by_symlink(const char *target, int parent, const char *name, const char *path) {
+    struct stat there;
+    if (is_link_to(parent, name, target)) return;
+    if (!fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) && S_ISDIR(there.st_mode))
+        refuse(EISDIR, "%s is a directory there, and is not replaced by a link to %s", in_root(path), target);
+    char temporary[TEMPORARY];
+    temporary_name(temporary);
+    if (symlinkat(target, parent, temporary)) fail(errno, "cannot create %s", in_root(path));
+    journal_created(parent, temporary);
+    settle(parent, temporary, name, true, path);
+}

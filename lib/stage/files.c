@@ -355,6 +355,13 @@ static void step_symlink(void) {
     close(parent);
 }
 
+static void step_relink(void) {
+    const char *target = path_word(), *path = path_word(), *name;
+    int parent = parent_of(path, &name);
+    replace_by_symlink(target, parent, name, path);
+    close(parent);
+}
+
 static void step_link(void) {
     const char *old = path_word(), *path = path_word(), *old_name, *name;
     int old_parent = parent_of(old, &old_name), parent = parent_of(path, &name);
@@ -497,6 +504,7 @@ const struct step file_steps[] = {
     {"directory", step_directory},     /* SOURCE PATH: with the attributes of SOURCE */
     {"copy", step_copy},               /* FLAGS SOURCE PATH: s keep setuid, f replace, - neither */
     {"symlink", step_symlink},         /* TARGET PATH */
+    {"relink", step_relink},           /* TARGET PATH: as symlink, whatever else is there */
     {"link", step_link},               /* OLD PATH: a hard link */
     {"write", step_write},             /* MODE PATH CONTENT */
     {"put", step_put},                 /* MODE PATH CONTENT: unless something is there */

@@ -93,6 +93,8 @@ struct copy {
 };
 void copy_file(const struct copy *copy, int in, const struct stat *st, int parent, const char *name);
 void copy_symlink(const char *target, const struct stat *st, int parent, const char *name, const char *path);
+/* The same, whatever else is there; only a directory stays. */
+void replace_by_symlink(const char *target, int parent, const char *name, const char *path);
 /* "a directory", "a link", ... */
 const char *kind(mode_t mode);
 /* A device was refused; the first time it says so. */

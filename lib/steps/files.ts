@@ -31,7 +31,9 @@ export interface FileSteps {
   adopt: object
   /** Debian's own way to a root. It runs beside the stage, which holds the root meanwhile. */
   debootstrap: {suite: string; path: string; mirror?: string; variant?: string}
-  symlink: {target: string; path: string; force?: boolean}
+  symlink: {target: string; path: string}
+  /** The same, in place of whatever is there; only a directory stays. */
+  relink: {target: string; path: string}
   /** A new file. */
   write: {path: string; mode: number; content: string}
   /** The same, unless there is one already. */
@@ -104,6 +106,11 @@ export const fileSteps: Table<FileSteps> = {
   },
   symlink: {
     shell: s => `ln -s ${quote(s.target)} ${inRoot(s.path)}`,
+    words: s => [s.target, s.path],
+    check: unchecked,
+  },
+  relink: {
+    shell: s => `ln -sfn ${quote(s.target)} ${inRoot(s.path)}`,
     words: s => [s.target, s.path],
     check: unchecked,
   },

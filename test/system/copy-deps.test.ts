@@ -126,6 +126,26 @@ asRoot('copied already and the same: not copied again; different: refused, unles
   assert.is(fs.statSync(at).size, fs.statSync('/usr/bin/ls').size)
 })
 
+asRoot('a link that leads elsewhere: refused, unless --force; a directory in its place stays', () => {
+  fs.symlinkSync('/bin/true', `${here}/alias`)
+  const root = emptyRoot()
+  fs.mkdirSync(`${root}${here}`, {recursive: true})
+  const at = `${root}${here}/alias`
+  fs.symlinkSync('/bin/false', at)
+  assert.is(
+    copy(root, `${here}/alias`).stderr,
+    `hew copy-deps: ${at} is there already, and is no link to /bin/true: it is not overwritten: --force replaces it\n`,
+  )
+  copied(root, '--force', `${here}/alias`)
+  assert.is(fs.readlinkSync(at), '/bin/true')
+  fs.rmSync(at)
+  fs.mkdirSync(at)
+  assert.match(
+    copy(root, '--force', `${here}/alias`).stderr,
+    /alias is a directory there, and is not replaced/,
+  )
+})
+
 test('--list copies nothing and says why', () => {
   const {stdout, status} = hew('copy-deps', '--list', 'bash')
   assert.is(status, 0)
