@@ -406,4 +406,27 @@ requires(
   )
 })
 
+requires(
+  test,
+  'root',
+  'setpriv',
+  'newuidmap',
+)('as an ordinary user, with a range of subordinate ids', () => {
+  fs.writeFileSync(`${here}/subids`, 'nobody:200000:65536\n')
+  const line = `mount --bind ${here}/subids /etc/subuid && mount --bind ${here}/subids /etc/subgid &&
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups '${HEW}' enter --map auto -r '${root}' "$@"`
+  const as = (...words: string[]): Outcome => run('unshare', ['--mount', 'sh', '-c', line, 'sh', ...words])
+  const mapped = as('cat', '/proc/self/uid_map')
+  assert.is(mapped.stderr, '')
+  assert.is(mapped.stdout.replace(/ +/g, ' '), ' 0 65534 1\n 1 200000 65536\n')
+  assert.is(as('--user', 'user', '--', 'id', '-u').stdout, '1000\n')
+})
+
+asRoot('two containers of one root at once do not see each other', async () => {
+  const first = await started(['enter', '-r', root, '--', 'bash', '-c', 'echo ready; exec sleep 100'])
+  assert.is(inside('ps ax -o args | grep -c "[s]leep" || true'), '0')
+  first.child.kill('SIGTERM')
+  assert.is(await first.ended, 143)
+})
+
 test.run()
