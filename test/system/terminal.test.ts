@@ -118,4 +118,16 @@ onTerminal('what follows the document in the pipe is the stdin of the command, i
   `)
 })
 
+onTerminal('a person sees a summary, and the document with --json', () => {
+  const shown = typed(`
+    send "hew mkroot --with sh ${here}/summary\\r"
+    see {hew enter -r [^\\r]*summary}
+    see {outside> $}
+    send "hew copy-deps -r ${here}/summary --json ls | cat; hew copy-deps -r ${here}/summary --json cat\\r"
+    see {"ociVersion".*"ociVersion"}
+    see {outside> $}
+  `)
+  assert.match(shown, /root +\/.*summary\n/)
+})
+
 test.run()
