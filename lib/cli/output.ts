@@ -1,6 +1,7 @@
 import * as fs from 'node:fs'
 import type {Configuration} from '../document/oci.ts'
 import {visible} from '../shell.ts'
+import {wrap} from './help.ts'
 
 /** The majors of Linux' terminals: consoles, /dev/tty, serial lines, ptys (Documentation/admin-guide/devices.txt). */
 const TERMINALS = [4, 5, 204, 229, ...Array.from({length: 8}, (_, i) => 136 + i)]
@@ -35,7 +36,10 @@ export function describe(
   if (quiet) return `${configuration.root?.path}\n`
   if (json || !isTerminal(1)) return `${JSON.stringify(configuration)}\n`
   const width = Math.max(...summary.map(([term]) => term.length))
-  return summary.map(([term, text]) => `${term.padEnd(width)}  ${visible(text)}\n`).join('')
+  const indent = ' '.repeat(width + 2)
+  return summary
+    .map(([term, text]) => `${term.padEnd(width)}  ${wrap(visible(text), indent).trimStart()}\n`)
+    .join('')
 }
 
 /** Writes all of a text, whatever a pipe takes at once. */
