@@ -120,15 +120,22 @@ static void step_oom_score_adj(void) {
     close(fd);
 }
 
+/* (id_t) -1 leaves an id as it is, and a larger number loses its high bits: either way root would stay root. */
+static id_t id_word(void) {
+    unsigned long long id = word_number(10);
+    if (id >= (id_t)-1) refuse(EINVAL, "there is no user or group %lld", (long long)id);
+    return (id_t)id;
+}
+
 /* The words of one identity, and the only order that works: the bounding set and the groups
  * while we still may, the ids, then what the change of ids took away. capabilities(7). */
 static void step_identity(void) {
-    uid_t uid = (uid_t)word_number(10);
-    gid_t gid = (gid_t)word_number(10);
+    uid_t uid = id_word();
+    gid_t gid = id_word();
     size_t count = (size_t)word_number(10);
     gid_t *groups = count > NGROUPS_MAX ? NULL : malloc((count + 1) * sizeof *groups);
     if (!groups) fail(ENOMEM, "cannot keep %zu groups", count);
-    for (size_t i = 0; i < count; i++) groups[i] = (gid_t)word_number(10);
+    for (size_t i = 0; i < count; i++) groups[i] = id_word();
     uint64_t bounding = word_number(16), permitted = word_number(16), effective = word_number(16);
     uint64_t inheritable = word_number(16), ambient = word_number(16);
 

@@ -618,6 +618,23 @@ test('identity: ids, groups and capabilities, as root and as another user', () =
     assert.is(field(bind, name), '0000000000000400', name)
 })
 
+test('identity: ids that the kernel would take for "unchanged", or cut to 32 bits, never leave root root', () => {
+  const map: Plan['map'] = ['direct', '0 0 65536\n', '0 0 65536\n', 'allow']
+  const sets = ['0', '0', '0', '0', '0']
+  for (const ids of [
+    ['-1', '0', '0'],
+    ['4294967295', '0', '0'],
+    ['4294967296', '0', '0'],
+    ['0', '4294967296', '0'],
+    ['0', '0', '1', '4294967296'],
+  ]) {
+    const {stdout, stderr, status} = stage(plan(['id'], {map, after: ['identity', ...ids, ...sets]}))
+    assert.match(stderr, /: there is no user or group (-1|429496729[56])\n$/)
+    assert.is(stdout, '')
+    assert.is(status, 125)
+  }
+})
+
 test('a clean process: signals, blocking streams, descriptors, whatever the caller had', () => {
   const words = plan([
     'sh',
