@@ -8,7 +8,7 @@ import {EXIT, HewError, UsageError} from '../lib/errors.ts'
 import {type Closure, closure, type Item, type Missing} from '../lib/programs/closure.ts'
 import {copyPlan} from '../lib/programs/copy.ts'
 import {lackText} from '../lib/programs/lacks.ts'
-import {visible} from '../lib/shell.ts'
+import {quote, visible} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
@@ -48,6 +48,7 @@ export default command(
     run: ({options: given, operands}) => {
       if (operands.length === 0)
         throw new UsageError('no program: name at least one, as in `hew copy-deps bash ls`')
+      if (operands.includes('')) throw new UsageError('a PROGRAM is an empty word')
       const programs = operands.map(name => (name.includes('/') ? path.resolve(name) : name))
       const from = given.list ? undefined : source(given.root)
       const needed = closure(programs, {
@@ -94,7 +95,7 @@ function missingText(missing: Missing[]): string {
       : `nothing was copied, since ${missing.length} things are missing:`,
     ...missing.map(lack =>
       isDirectory(lack)
-        ? `  ${lack.what} is a directory: a root is named with -r, as in 'hew copy-deps -r ${lack.what} ...'`
+        ? `  ${lack.what} is a directory: a root is named with -r, as in 'hew copy-deps -r ${quote(lack.what)} ...'`
         : `  ${lackText(lack)}`,
     ),
   ].join('\n')
@@ -131,6 +132,6 @@ function summary(root: string, programs: string[], items: Item[]): [string, stri
     ['root', root],
     ['programs', programs.join(' ')],
     ['files', `${files.length}, ${(bytes / 1e6).toFixed(1)} MB`],
-    ['next', `hew enter -r ${root}`],
+    ['next', `hew enter -r ${quote(root)}`],
   ]
 }

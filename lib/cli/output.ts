@@ -1,5 +1,6 @@
 import * as fs from 'node:fs'
 import type {Configuration} from '../document/oci.ts'
+import {HewError, reason} from '../errors.ts'
 import {visible} from '../shell.ts'
 import {wrap} from './help.ts'
 
@@ -42,14 +43,22 @@ export function describe(
     .join('')
 }
 
-/** Writes all of a text, whatever a pipe takes at once. */
+const STREAMS = ['stdin', 'stdout', 'stderr']
+
+/**
+ * Writes all of a text, whatever a pipe takes at once.
+ * @throws HewError nobody reads it, or the disk is full
+ */
 export function write(fd: number, text: string): void {
   let rest = Buffer.from(text)
   while (rest.length > 0) {
     try {
       rest = rest.subarray(fs.writeSync(fd, rest))
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+      const {code} = error as NodeJS.ErrnoException
+      if (code === 'EPIPE')
+        throw new HewError('nobody reads what comes out of the pipe: the next command has ended')
+      if (code !== 'EAGAIN') throw new HewError(`cannot write to ${STREAMS[fd] ?? fd}: ${reason(error)}`)
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
     }
   }

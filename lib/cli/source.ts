@@ -4,6 +4,7 @@ import {caller, configurationFor} from '../document/defaults.ts'
 import {type Configuration, type Finding, validate} from '../document/oci.ts'
 import {readDocument} from '../document/read.ts'
 import {HewError, reason, UsageError} from '../errors.ts'
+import {quote} from '../shell.ts'
 import {Sysroot} from '../sysroot.ts'
 import {isTerminal} from './output.ts'
 
@@ -45,7 +46,9 @@ const UNFINISHED = '.hew-unfinished'
  * The absolute path of a root, through no link.
  * @throws HewError it is not there, no directory, or not finished
  */
-export function rootDirectory(named: string): string {
+function rootDirectory(named: string): string {
+  if (named === '')
+    throw new HewError("the document's root.path is empty: it comes from mkroot, or from runc spec")
   const given = path.resolve(named)
   let real: string
   try {
@@ -55,10 +58,12 @@ export function rootDirectory(named: string): string {
   } catch (error) {
     if (error instanceof HewError) throw error
     if ((error as NodeJS.ErrnoException).code === 'ENOENT')
-      throw new HewError(`there is no root ${given}: make it with 'hew mkroot ${given}'`)
+      throw new HewError(`there is no root ${given}: make it with 'hew mkroot ${quote(given)}'`)
     throw new HewError(`the root ${given} cannot be entered: ${reason(error)}`)
   }
   if (new Sysroot(real).lstat(`/${UNFINISHED}`).kind !== 'missing')
-    throw new HewError(`the root ${given} is unfinished, mkroot was cut off: run 'hew mkroot ${given}' again`)
+    throw new HewError(
+      `the root ${given} is unfinished, mkroot was cut off: run 'hew mkroot ${quote(given)}' again`,
+    )
   return real
 }

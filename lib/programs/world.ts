@@ -14,7 +14,7 @@ export interface WorldOptions extends LoaderOptions {
   path?: string | undefined
 }
 
-export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** Where a program is, or where it is not; `unfit` are files of that name that are not executable. */
 export type Located =
@@ -39,7 +39,7 @@ export class World {
       return {path: name.startsWith('/') ? name : `${start}/${name}`, rule: 'path'}
     }
     // An empty element is the working directory; what is needed must not depend on it.
-    const searched = path.split(':').filter(dir => dir.startsWith('/'))
+    const searched = [...new Set(path.split(':'))].filter(dir => dir.startsWith('/'))
     const unfit: string[] = []
     for (const dir of name === '' ? [] : searched) {
       const candidate = `${dir.replace(/\/+$/, '')}/${name}`

@@ -166,7 +166,48 @@ test('nobody reads what comes out', () => {
   assert.is(stdout, `125\n${root}\n`)
 })
 
+test('text that nobody reads, or that has no room', () => {
+  const unread = shell('{ sleep 0.3; hew --licenses; echo $? >&2; } | true')
+  says(unread, 0, 'hew: nobody reads what comes out of the pipe: the next command has ended', '125')
+  says(shell('hew enter --help > /dev/full'), 125, 'hew enter: cannot write to stdout: the disk is full')
+})
+
+test('the lines to type can be typed as they stand', () => {
+  const root = rootWith('with a blank')
+  says(
+    hew('enter', '-r', root, "it's"),
+    127,
+    `hew enter: ${root} has no it's: add it with 'hew copy-deps -r '${root}' 'it'\\''s''`,
+  )
+  says(
+    hew('enter', '-r', root, '--', '-x'),
+    127,
+    `hew enter: ${root} has no -x: add it with 'hew copy-deps -r '${root}' -- -x'`,
+  )
+  says(
+    hew('enter', '-r', `${here}/no where`),
+    125,
+    `hew enter: there is no root ${here}/no where: make it with 'hew mkroot '${here}/no where''`,
+  )
+})
+
+test('empty words', () => {
+  const root = rootWith('words')
+  says(hew('enter', '-r', root, ''), 127, 'hew enter: the command is an empty word')
+  says(
+    hew('copy-deps', '-r', root, ''),
+    2,
+    'hew copy-deps: a PROGRAM is an empty word',
+    "hew copy-deps: see 'hew copy-deps --help'",
+  )
+})
+
 for (const [name, text, message] of [
+  [
+    'a root without a path',
+    '{"ociVersion":"1.2.0","root":{"path":""}}\n',
+    "the document's root.path is empty: it comes from mkroot, or from runc spec",
+  ],
   [
     'an empty pipe',
     '',
