@@ -1,3 +1,4 @@
+import {type CgroupSteps, cgroupSteps} from './steps/cgroups.ts'
 import {type ContainerSteps, containerSteps} from './steps/container.ts'
 import {type FileSteps, fileSteps} from './steps/files.ts'
 
@@ -16,7 +17,7 @@ export interface Faces<S> {
 
 export type Table<Kinds> = {[K in keyof Kinds]: Faces<Kinds[K]>}
 
-type Kinds = FileSteps & ContainerSteps
+type Kinds = FileSteps & CgroupSteps & ContainerSteps
 
 /** What any step may carry besides its own fields. */
 interface Notes {
@@ -31,7 +32,7 @@ export type Step = {[K in keyof Kinds]: {do: K} & Kinds[K] & Notes}[keyof Kinds]
 /** What a command is about to do, in the order in which it is done. */
 export type Plan = Step[]
 
-const table: Table<Kinds> = {...fileSteps, ...containerSteps}
+const table: Table<Kinds> = {...fileSteps, ...cgroupSteps, ...containerSteps}
 
 function faces(step: Step): Faces<Step> {
   return table[step.do] as unknown as Faces<Step>

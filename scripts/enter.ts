@@ -1,9 +1,12 @@
+import * as path from 'node:path'
+import {hierarchies} from '../lib/cgroups/hierarchies.ts'
+import {cgroupName, cgroupPlan} from '../lib/cgroups/plan.ts'
 import {command} from '../lib/cli/command.ts'
 import {list, type Values} from '../lib/cli/options.ts'
 import {isTerminal, write} from '../lib/cli/output.ts'
-import {source} from '../lib/cli/source.ts'
+import {type Source, source} from '../lib/cli/source.ts'
 import {type Machine, machine} from '../lib/container/machine.ts'
-import {byHandPlan, containerPlan, type Run} from '../lib/container/plan.ts'
+import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
 import {EVERY_ID, rangesFrom, subordinateIds, userOf} from '../lib/container/users.ts'
 import {type Adjustments, adjust, bindMount, namespaceTypes, tmpfsMount} from '../lib/document/adjust.ts'
 import {PATH} from '../lib/document/defaults.ts'
@@ -12,7 +15,8 @@ import {HewError, UsageError} from '../lib/errors.ts'
 import {callersFileLimit} from '../lib/launch.ts'
 import {type ExecProblem, explainExec} from '../lib/programs/explain.ts'
 import {execProblemText} from '../lib/programs/problem.ts'
-import {become} from '../lib/stage.ts'
+import {become, carryOut} from '../lib/stage.ts'
+import type {Plan} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
 const options = {
@@ -58,6 +62,10 @@ const options = {
   'cap-drop': {value: 'CAP,...', many: true, help: 'capabilities to take away; ALL for all'},
   init: {help: 'a small init as PID 1, which reaps orphans'},
   'die-with-parent': {help: 'the container ends when the process that called hew ends'},
+  verdict: {
+    value: 'FILE|FD',
+    help: 'how it ended goes there as JSON: status, what limits did, memory, CPU time',
+  },
   'by-hand': {
     help: 'only what the line `unshare ... chroot ROOT bash` of the lesson does: nothing mounted, all capabilities',
   },
@@ -82,29 +90,67 @@ export default command(
       ['hew enter -r / --read-only --bind /src:/src:ro make -C /src', "the machine's own root, read-only"],
     ],
     run: ({options: given, operands}) => {
+      if (given['by-hand']) nothingElse(given)
       const from = source(given.root)
-      for (const {field, why} of from.passedOver) notHonoured(field, why)
-      const here = machine()
-      const root = new Sysroot(from.root)
-      const document = adjust(from.configuration, adjustments(given, operands, root, here))
-      const run: Run = {
-        root: from.root,
-        command: runnable(document, from.root),
-        fileLimit: callersFileLimit,
-        umask: process.umask(),
-        init: given.init,
-        dieWithParent: given['die-with-parent'] ? process.ppid : undefined,
-        takeTerminal: from.piped && isTerminal(1),
+      try {
+        enter(given, operands, from)
+      } catch (error) {
+        removeUnentered(from)
+        throw error
       }
-      const title = `enter ${from.root}`
-      if (given['by-hand']) return become(byHandPlan(run, here, callersEnvironment()), 'hew enter', title)
-      const {plan, passedOver} = containerPlan(document, run, here)
-      for (const {field, why} of passedOver) notHonoured(field, why)
-      become(plan, 'hew enter', title)
     },
   },
   import.meta,
 )
+
+function enter(given: Given, operands: string[], from: Source): never {
+  for (const {field, why} of from.passedOver) notHonoured(field, why)
+  const here = machine()
+  const root = new Sysroot(from.root)
+  const document = adjust(from.configuration, adjustments(given, operands, root, here))
+  const run: Run = {
+    root: from.root,
+    command: runnable(document, from.root),
+    fileLimit: callersFileLimit,
+    umask: process.umask(),
+    init: given.init,
+    dieWithParent: given['die-with-parent'] ? process.ppid : undefined,
+    takeTerminal: from.piped && isTerminal(1),
+    limits: limitSteps(document, from.root, given.verdict),
+  }
+  const title = `enter ${from.root}`
+  if (given['by-hand']) return become(byHandPlan(run, here, callersEnvironment()), 'hew enter', title)
+  const {plan, passedOver} = containerPlan(document, run, here)
+  for (const {field, why} of passedOver) notHonoured(field, why)
+  return become(plan, 'hew enter', title)
+}
+
+/** --by-hand is one line of the lesson, and that has no other options. */
+function nothingElse(given: Given): void {
+  const own = ['root', 'by-hand', 'init', 'die-with-parent', 'verdict', 'help']
+  const others = Object.entries(given).filter(([name, value]) => !own.includes(name) && isGiven(value))
+  if (others.length > 0)
+    throw new UsageError(`--by-hand does only what the line of the lesson does: leave --${others[0]![0]} out`)
+}
+
+function isGiven(value: string | string[] | boolean | undefined): boolean {
+  return Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false
+}
+
+/** A root of mkroot --rm that no container came to use: nobody else will ever remove it. */
+function removeUnentered({configuration, root}: Source): void {
+  const made = removable(configuration)
+  if (made) carryOut([{do: 'remove-tree', path: root, ...made}], 'hew enter', `remove ${root}`)
+}
+
+/** The cgroup of the container, where there is something to limit or to count. */
+function limitSteps(document: Configuration, root: string, verdict: string | undefined): Plan {
+  const asked = document.linux?.resources ?? {}
+  if (verdict === undefined && Object.keys(asked).every(key => key === 'devices')) return []
+  const steps = cgroupPlan(asked, cgroupName(root), hierarchies(), verdict !== undefined)
+  if (verdict === undefined) return steps
+  return [{do: 'verdict', to: /^\d+$/.test(verdict) ? Number(verdict) : path.resolve(verdict)}, ...steps]
+}
 
 function notHonoured(field: string, why: string): void {
   write(2, `hew enter: not honoured: ${field}: ${why}\n`)
@@ -122,9 +168,15 @@ function adjustments(given: Given, operands: string[], root: Sysroot, here: Mach
     user: given.user === undefined ? undefined : userOf(root, given.user),
     addCapabilities: given['cap-add'].flatMap(list),
     dropCapabilities: given['cap-drop'].flatMap(list),
-    hostname: given.hostname,
+    hostname: given.hostname === undefined ? undefined : hostname(given.hostname),
     args: operands.length > 0 ? operands : undefined,
   }
+}
+
+function hostname(name: string): string {
+  if (name.length > 64)
+    throw new UsageError(`--hostname: it has ${name.length} characters, and 64 at the most are possible`)
+  return name
 }
 
 function absolute(directory: string): string {
@@ -138,6 +190,10 @@ function variable(word: string): string[] {
   const name = word.replace(/=.*/s, '')
   if (name === '') throw new UsageError(`--env ${word}: it is K=V`)
   if (word.includes('=')) return [word]
+  if (/^(NODE|ZX|LD|UV|MALLOC|OPENSSL|SSL)_|^GLIBC_TUNABLES$/.test(name))
+    throw new UsageError(
+      `--env ${name}: hew itself does not see the caller's ${name}: write --env ${name}=VALUE`,
+    )
   return process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`]
 }
 

@@ -8,10 +8,10 @@ import {
 } from '../document/oci.ts'
 import {HewError} from '../errors.ts'
 import type {Plan, Step} from '../step.ts'
-import type {CloneKind, IdRange} from '../steps/container.ts'
+import type {IdRange} from '../steps/container.ts'
 import {mask} from './capabilities.ts'
-import type {Machine} from './machine.ts'
-import {isMapped} from './users.ts'
+import {KINDS, type Machine} from './machine.ts'
+import {namespaces, refusals} from './refusals.ts'
 
 /** Steps that are taken under a condition. */
 function when(condition: unknown, ...steps: Plan): Plan {
@@ -21,18 +21,6 @@ function when(condition: unknown, ...steps: Plan): Plan {
 /** A step for each item. */
 function each<T>(items: readonly T[] | undefined, step: (item: T) => Step): Plan {
   return (items ?? []).map(step)
-}
-
-/** Names of namespaces(7) for those of the runtime specification. */
-const KINDS: Record<NamespaceType, CloneKind | 'cgroup'> = {
-  mount: 'mnt',
-  network: 'net',
-  uts: 'uts',
-  ipc: 'ipc',
-  pid: 'pid',
-  user: 'user',
-  time: 'time',
-  cgroup: 'cgroup',
 }
 
 /** Nodes that every /dev has (config-linux.md, default devices); `tty` is the process' own terminal. */
@@ -62,6 +50,8 @@ export interface Run {
   dieWithParent?: number | undefined
   /** A terminal takes the place of a stdin in which nothing is left. */
   takeTerminal: boolean
+  /** Its cgroup, made before it starts (lib/cgroups). */
+  limits: Plan
 }
 
 export interface Planned {
@@ -75,10 +65,10 @@ export interface Planned {
  * @throws HewError what the document asks for cannot be had here, and leaving it out would weaken it
  */
 export function containerPlan(document: Configuration, run: Run, machine: Machine): Planned {
-  const namespaces = document.linux?.namespaces ?? []
-  const fresh = new Set(namespaces.filter(({path}) => !path).map(({type}) => type))
+  const refused = refusals(document, machine)
+  if (refused.length > 0) throw new HewError(refused.join('\n'))
+  const {fresh} = namespaces(document)
   const passedOver: Finding[] = []
-  refuseUnmakeable(fresh, machine)
 
   const mounts = (document.mounts ?? []).flatMap((mount, i) => {
     const made = mountHere(mount, fresh, machine)
@@ -86,6 +76,8 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
     passedOver.push({field: `mounts[${i}] (${mount.destination})`, why: made})
     return []
   })
+  if (!fresh.has('user') && document.linux?.uidMappings?.length)
+    passedOver.push({field: 'linux.uidMappings', why: 'the document asks for no new user namespace'})
   const devices = deviceRules(document, fresh)
   if (devices) passedOver.push(devices)
 
@@ -93,7 +85,10 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
     ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     ...removal(document, run.root),
     {do: 'terminal', take: run.takeTerminal},
-    ...namespaces.flatMap(({type, path}) => when(path, {do: 'join', kind: KINDS[type], path: path ?? ''})),
+    ...run.limits,
+    ...(document.linux?.namespaces ?? []).flatMap(({type, path}) =>
+      when(path, {do: 'join', kind: KINDS[type], path: path ?? ''}),
+    ),
     clone(document, fresh, machine),
     ...ownNames(document, fresh),
     ...(fresh.has('mount')
@@ -112,6 +107,7 @@ export function byHandPlan(run: Run, machine: Machine, environment: string[]): P
   return [
     ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     {do: 'terminal', take: run.takeTerminal},
+    ...run.limits,
     {
       do: 'clone',
       kinds: ['mnt', 'uts', 'ipc', 'net', 'pid', 'user'],
@@ -134,7 +130,7 @@ export function byHandPlan(run: Run, machine: Machine, environment: string[]): P
 /** The document's root with its mounts, and nothing of the old one. */
 function ownRoot(document: Configuration, {root}: Run, mounts: Plan, machine: Machine): Plan {
   return [
-    {do: 'private', how: propagation(document)},
+    {do: 'private', how: propagation(document), hints: userNamespaceHints(machine)},
     {do: 'root', path: root},
     {do: 'container-root', hints: userNamespaceHints(machine)},
     ...mounts,
@@ -146,24 +142,23 @@ function ownRoot(document: Configuration, {root}: Run, mounts: Plan, machine: Ma
   ]
 }
 
-function refuseUnmakeable(fresh: Set<NamespaceType>, machine: Machine): void {
-  for (const type of fresh)
-    if (!machine.namespaces.includes(KINDS[type]))
-      throw new HewError(`this kernel has no ${type} namespaces, and the document asks for one`)
-  if (machine.uid !== 0 && !fresh.has('user'))
-    throw new HewError(
-      'without a user namespace only root can make a container: run it as root, or leave --share user out',
-    )
+function removal(document: Configuration, root: string): Plan {
+  const made = removable(document)
+  return when(made, {do: 'on-exit-remove', path: root, dev: made?.dev ?? 0n, ino: made?.ino ?? 0n})
 }
 
-function removal(document: Configuration, root: string): Plan {
-  if (document.annotations?.[ANNOTATION.remove] !== 'true') return []
-  const [dev, ino] = (document.annotations[ANNOTATION.root] ?? '').split(':')
-  if (!dev || !ino || !/^\d+$/.test(dev + ino))
+/**
+ * The root that goes at the end, where the document says so.
+ * @throws HewError the document does not say that mkroot made it
+ */
+export function removable({annotations, root}: Configuration): {dev: bigint; ino: bigint} | undefined {
+  if (annotations?.[ANNOTATION.remove] !== 'true') return undefined
+  const [, dev, ino] = /^(\d+):(\d+)$/.exec(annotations[ANNOTATION.root] ?? '') ?? []
+  if (!dev || !ino)
     throw new HewError(
-      `the document says that ${root} goes at the end, and not that mkroot made it: ${ANNOTATION.root} is missing`,
+      `the document says that ${root?.path} goes at the end, and not that mkroot made it: ${ANNOTATION.root} is missing`,
     )
-  return [{do: 'on-exit-remove', path: root, dev: BigInt(dev), ino: BigInt(ino)}]
+  return {dev: BigInt(dev), ino: BigInt(ino)}
 }
 
 function clone(document: Configuration, fresh: Set<NamespaceType>, machine: Machine): Step {
@@ -187,7 +182,7 @@ function clone(document: Configuration, fresh: Set<NamespaceType>, machine: Mach
     mapping: machine.uid === 0 || single ? 'direct' : 'newuidmap',
     uids,
     gids,
-    setgroups: machine.uid === 0 || !single,
+    setgroups: machine.setgroups && (machine.uid === 0 || !single),
     hints,
   }
 }
@@ -200,6 +195,10 @@ function ranges(mappings: IdMapping[] | undefined, field: string): IdRange[] {
 
 /** What can be done where the kernel lets nobody make a user namespace. */
 function userNamespaceHints(machine: Machine): Record<string, string> {
+  if (machine.chrooted)
+    return {
+      any: "in a chroot the kernel makes no user namespaces: get there with 'hew enter' or pivot_root instead",
+    }
   const [setting] = machine.forbids
   if (setting)
     return {
@@ -267,7 +266,7 @@ function mountSteps(mount: Mount, machine: Machine): Plan {
 function mountHints(type: string, source: string, machine: Machine): Record<string, string> {
   if (type === 'proc' || type === 'sysfs')
     return {
-      EPERM: `the machine's own /${type === 'proc' ? 'proc' : 'sys'} is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or use --share ${type === 'proc' ? 'pid' : 'net'}`,
+      EPERM: `the machine's own /${type === 'proc' ? 'proc' : 'sys'} is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or share what they show: --share pid,net`,
     }
   if (type === 'bind') return {ENOENT: `${source} is not there`}
   return userNamespaceHints(machine)
@@ -275,11 +274,11 @@ function mountHints(type: string, source: string, machine: Machine): Record<stri
 
 /** linux.devices: nodes of the machine, by the same name. */
 function extraDevices(document: Configuration): Plan {
-  return each(document.linux?.devices, ({path}) => {
+  return each(document.linux?.devices, ({path, type, major, minor}) => {
     const name = /^\/dev\/(.+)$/.exec(path)?.[1]
     if (!name)
       throw new HewError(`the document's device ${path} is outside /dev: hew binds devices from /dev alone`)
-    return {do: 'device', name}
+    return {do: 'device', name, expected: {type, major, minor}}
   })
 }
 
@@ -301,15 +300,9 @@ function fileLimit({fileLimit: limit}: Run): Plan {
 }
 
 /** The process itself: who it is, what it may do, what it sees. */
-function commandSteps({process: described, linux}: Configuration, run: Run): Plan {
+function commandSteps({process: described}: Configuration, run: Run): Plan {
   const user = described?.user ?? {uid: 0, gid: 0}
   const sets = described?.capabilities ?? {}
-  for (const [id, map, word] of [
-    [user.uid, linux?.uidMappings, 'user'],
-    [user.gid, linux?.gidMappings, 'group'],
-  ] as const)
-    if (map?.length && !isMapped(map, id))
-      throw new HewError(`${word} ${id} does not exist in this user namespace: map more ids with --map auto`)
   const limits = described?.rlimits ?? []
   return [
     ...when(!limits.some(({type}) => type === 'RLIMIT_NOFILE'), ...fileLimit(run)),

@@ -56,11 +56,43 @@ export interface Linux {
   uidMappings?: IdMapping[]
   gidMappings?: IdMapping[]
   devices?: {type: string; path: string; major?: number; minor?: number}[]
-  resources?: Record<string, unknown>
+  resources?: Resources
   sysctl?: Record<string, string>
   rootfsPropagation?: string
   maskedPaths?: string[]
   readonlyPaths?: string[]
+}
+
+/** config-linux.md, Control groups: limits. -1 lifts one. */
+export interface Resources {
+  devices?: object[]
+  memory?: {limit?: number; swap?: number; reservation?: number; disableOOMKiller?: boolean}
+  cpu?: {
+    shares?: number
+    quota?: number
+    period?: number
+    burst?: number
+    idle?: number
+    cpus?: string
+    mems?: string
+  }
+  pids?: {limit?: number}
+  blockIO?: {
+    weight?: number
+    throttleReadBpsDevice?: Throttle[]
+    throttleWriteBpsDevice?: Throttle[]
+    throttleReadIOPSDevice?: Throttle[]
+    throttleWriteIOPSDevice?: Throttle[]
+  }
+  hugepageLimits?: {pageSize: string; limit: number}[]
+  /** Files of cgroup v2, and their values. */
+  unified?: Record<string, string>
+}
+
+export interface Throttle {
+  major: number
+  minor: number
+  rate: number
 }
 
 /** What the specification has no field for. All of hew's annotations begin so. */
@@ -76,7 +108,7 @@ type Treatment = {not: string} | {refused: string}
 
 /** A field's type, and what hew does with it. */
 type Shape = {
-  is: 'text' | 'number' | 'switch' | 'object' | 'list' | 'map' | 'any'
+  is: 'text' | 'number' | 'id' | 'switch' | 'object' | 'list' | 'map' | 'any'
   /** Of an object: its fields. */
   fields?: Record<string, Shape>
   /** Of a list or a map: its items. */
@@ -88,6 +120,7 @@ type Shape = {
 
 const text: Shape = {is: 'text'}
 const number: Shape = {is: 'number'}
+const id: Shape = {is: 'id'}
 const flag: Shape = {is: 'switch'}
 const texts: Shape = {is: 'list', of: text}
 const required = (shape: Shape): Shape => ({...shape, required: true})
@@ -95,9 +128,8 @@ const object = (fields: Record<string, Shape>): Shape => ({is: 'object', fields}
 const listOf = (of: Shape): Shape => ({is: 'list', of})
 const not = (why: string): Shape => ({is: 'any', treatment: {not: why}})
 const refused = (why: string): Shape => ({is: 'any', treatment: {refused: why}})
-const idMappings = listOf(
-  object({containerID: required(number), hostID: required(number), size: required(number)}),
-)
+const idMappings = listOf(object({containerID: required(id), hostID: required(id), size: required(number)}))
+const throttles = listOf(object({major: required(number), minor: required(number), rate: required(number)}))
 const capabilities = ['bounding', 'effective', 'inheritable', 'permitted', 'ambient'] as const
 export const NAMESPACE_TYPES = ['pid', 'network', 'mount', 'ipc', 'uts', 'user', 'cgroup', 'time'] as const
 
@@ -111,10 +143,10 @@ const configuration: Shape = object({
     terminal: flag,
     consoleSize: not('the terminal keeps its size'),
     user: object({
-      uid: required(number),
-      gid: required(number),
-      umask: number,
-      additionalGids: listOf(number),
+      uid: required(id),
+      gid: required(id),
+      umask: id,
+      additionalGids: listOf(id),
       username: not('for Windows'),
     }),
     args: texts,
@@ -163,17 +195,45 @@ const configuration: Shape = object({
       }),
     ),
     netDevices: not('no network device is moved'),
-    cgroupsPath: not('the command stays in the cgroup of its caller'),
+    cgroupsPath: not('hew names the cgroup itself, below its own'),
     resources: object({
       devices: listOf({is: 'object'}),
-      memory: refused('limits are not applied yet'),
-      cpu: refused('limits are not applied yet'),
-      pids: refused('limits are not applied yet'),
-      blockIO: refused('limits are not applied yet'),
-      hugepageLimits: refused('limits are not applied yet'),
-      network: refused('limits are not applied yet'),
-      rdma: refused('limits are not applied yet'),
-      unified: refused('limits are not applied yet'),
+      memory: object({
+        limit: number,
+        swap: number,
+        reservation: number,
+        disableOOMKiller: flag,
+        kernel: not('the kernel counts its own memory with the rest'),
+        kernelTCP: refused('hew does not limit the memory of TCP by itself'),
+        swappiness: not('it is cgroup v1 alone that has it'),
+        useHierarchy: not('every kernel counts what is below, too'),
+        checkBeforeUpdate: not('the container is new'),
+      }),
+      cpu: object({
+        shares: number,
+        quota: number,
+        period: number,
+        burst: number,
+        idle: number,
+        cpus: text,
+        mems: text,
+        realtimeRuntime: refused('cgroup v2 has no share of real time'),
+        realtimePeriod: refused('cgroup v2 has no share of real time'),
+      }),
+      pids: object({limit: number}),
+      blockIO: object({
+        weight: number,
+        leafWeight: not('it is cgroup v1 alone that has it'),
+        weightDevice: refused('hew weighs no single devices'),
+        throttleReadBpsDevice: throttles,
+        throttleWriteBpsDevice: throttles,
+        throttleReadIOPSDevice: throttles,
+        throttleWriteIOPSDevice: throttles,
+      }),
+      hugepageLimits: listOf(object({pageSize: required(text), limit: required(number)})),
+      network: not('its classes and priorities limit nothing by themselves'),
+      rdma: refused('hew does not limit RDMA'),
+      unified: {is: 'map', of: text},
     }),
     sysctl: {is: 'map', of: text},
     seccomp: refused('hew applies no seccomp profile'),
@@ -225,6 +285,10 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 const IS: Record<Shape['is'], {words: string; test(value: unknown): boolean}> = {
   text: {words: 'text', test: v => typeof v === 'string' && !v.includes('\0')},
+  id: {
+    words: 'an id (0 to 4294967294)',
+    test: v => Number.isInteger(v) && Number(v) >= 0 && Number(v) < 2 ** 32,
+  },
   number: {words: 'a whole number', test: v => Number.isInteger(v)},
   switch: {words: 'true or false', test: v => typeof v === 'boolean'},
   object: {words: 'an object', test: isObject},

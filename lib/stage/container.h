@@ -48,6 +48,17 @@ _Noreturn void supervise(const struct container *container);
 /* The setup cannot go on: ends the container, cleans up. The message has been said. */
 _Noreturn void give_up(const struct container *container);
 
+/* ---- cgroups.c ---- */
+
+/* The v2 cgroup that clone is to put the container into, or -1. */
+int cgroup_to_clone_into(void);
+/* The container goes into the cgroups that were made for it, but for the one that clone has put it into. */
+bool join_cgroups(pid_t pid, bool cloned_into);
+/* It runs from now on: for --verdict. */
+void note_start(void);
+/* After the end: what the limits did, on stderr and as --verdict; the cgroups go. */
+void settle_cgroups(int status, int signal);
+
 /* ---- process.c ---- */
 
 /* What Ctrl-Z and its like do when nobody handles them. */

@@ -16,7 +16,6 @@
 #include <sys/wait.h>
 
 int line_fd = -1;
-static int cgroup_fd = -1;
 
 /* ---- kinds of namespaces, by the names of their links in /proc/PID/ns ---- */
 
@@ -205,14 +204,20 @@ static void step_clone(void) {
     sigprocmask(SIG_BLOCK, &all, NULL);
     signal(SIGCHLD, SIG_DFL); /* ignored, children would vanish with their status */
 
-    int pidfd = -1;
+    int pidfd = -1, cgroup = cgroup_to_clone_into();
     struct clone_args args = {
-        .flags = flags | CLONE_PIDFD | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+        .flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
         .pidfd = (uintptr_t)&pidfd,
         .exit_signal = SIGCHLD,
-        .cgroup = cgroup_fd >= 0 ? (uint64_t)cgroup_fd : 0,
+        .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
     };
+    note_start();
     long pid = kernel_clone3(&args);
+    if (pid < 0 && cgroup >= 0 && (errno == E2BIG || errno == EINVAL)) { /* before Linux 5.7 */
+        args.flags &= ~CLONE_INTO_CGROUP;
+        args.cgroup = 0;
+        pid = kernel_clone3(&args);
+    }
     if (pid < 0) fail(errno, flags ? "cannot make new namespaces (%s)" : "cannot make a process (%s)", list);
     if (pid == 0) {
         close(ends[0]);
@@ -223,13 +228,8 @@ static void step_clone(void) {
     close(ends[1]);
     const struct id_map maps[2] = {{"uid_map", "newuidmap", uids}, {"gid_map", "newgidmap", gids}};
     struct container container = {(pid_t)pid, pidfd, ends[0], "", flags & CLONE_NEWPID};
+    if (!join_cgroups((pid_t)pid, args.flags & CLONE_INTO_CGROUP)) give_up(&container);
     become_supervisor(&container, mapping, setgroups, mapped ? maps : NULL);
-}
-
-static void step_cgroup_fd(void) {
-    const char *path = word();
-    cgroup_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (cgroup_fd < 0) fail(errno, "cannot open the cgroup %s", path);
 }
 
 /* ---- other ways into namespaces ---- */
@@ -294,7 +294,6 @@ static void step_sysctl(void) {
 }
 
 const struct step namespace_steps[] = {
-    {"cgroup-fd", step_cgroup_fd},   /* PATH: `clone` puts the container into this cgroup (v2) */
     {"clone", step_clone},           /* KINDS direct|newuidmap UIDMAP GIDMAP allow|deny: what follows is in the container */
     {"unshare", step_unshare},       /* KINDS: new ones for this process */
     {"join", step_join},             /* KIND PATH */

@@ -23,7 +23,9 @@ static const struct step common_steps[] = {
     {NULL, NULL},
 };
 
-static const struct step *const rooms[] = {common_steps, file_steps, archive_steps, namespace_steps, mount_steps, process_steps};
+static const struct step *const rooms[] = {
+    common_steps, file_steps, archive_steps, cgroup_steps, namespace_steps, mount_steps, process_steps,
+};
 
 static const struct step *find(const char *name) {
     for (size_t room = 0; room < sizeof rooms / sizeof *rooms; room++)

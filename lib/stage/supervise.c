@@ -98,8 +98,9 @@ static bool remove_leftover(void) {
     return false;
 }
 
-static _Noreturn void finish(const struct container *container, int status) {
+static _Noreturn void finish(const struct container *container, int status, int signal) {
     terminal_give_back(container);
+    settle_cgroups(status, signal);
     if (leftover.path && !remove_leftover() && status == 0) status = EXIT_HEW;
     listen_to(container);
     forget(!told.executes);
@@ -110,7 +111,7 @@ static _Noreturn void finish(const struct container *container, int status) {
 void give_up(const struct container *container) {
     kernel_pidfd_send_signal(container->pidfd, SIGKILL);
     waitpid(container->pid, NULL, 0);
-    finish(container, EXIT_HEW);
+    finish(container, EXIT_HEW, 0);
 }
 
 /* ---- signals ---- */
@@ -248,9 +249,9 @@ void supervise(const struct container *container) {
                 /* Where nobody sees us stop, nobody continues us. */
                 if (terminal.foreground) suspend(container, &child);
             } else if (child.si_code == CLD_EXITED) {
-                finish(container, child.si_status);
+                finish(container, child.si_status, 0);
             } else {
-                finish(container, ended_by ? ended_by : 128 + child.si_status);
+                finish(container, ended_by ? ended_by : 128 + child.si_status, child.si_status);
             }
         } else if (stops_by_default(number)) {
             suspend(container, &info);

@@ -1,0 +1,151 @@
+import * as fs from 'node:fs'
+
+/** A mounted tree of cgroups: the one of v2, or one of those of v1 (cgroups(7)). */
+export interface Hierarchy {
+  version: 1 | 2
+  /** v1: those it was mounted with. v2: those that the topmost cgroup in sight may pass on. */
+  controllers: string[]
+  /** Where it is mounted. */
+  mount: string
+  /** The cgroup that is seen there, as /proc/PID/cgroup would name it: not `/` in many containers. */
+  root: string
+  readOnly: boolean
+}
+
+/** v1 calls the controller of block devices otherwise; limits are named as in v2. */
+const V1_NAMES: Record<string, string> = {blkio: 'io'}
+
+/** Every hierarchy that is mounted here and can be seen. */
+export function hierarchies(): Hierarchy[] {
+  const found = fs
+    .readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .flatMap(line => hierarchy(line) ?? [])
+  const one = (h: Hierarchy): string => (h.version === 2 ? 'v2' : h.controllers.join())
+  // One that is mounted twice: where it can be written, and where more of it is seen.
+  found.sort((a, b) => Number(a.readOnly) - Number(b.readOnly) || a.root.length - b.root.length)
+  return found.filter((h, i) => found.findIndex(other => one(other) === one(h)) === i)
+}
+
+/** A line of proc_pid_mountinfo(5). */
+function hierarchy(line: string): Hierarchy | undefined {
+  const [, , device, root, point, options] = line.split(' ')
+  const [type, , superOptions = ''] = line.replace(/^.* - /, '').split(' ')
+  if ((type !== 'cgroup' && type !== 'cgroup2') || !root || !point || !device) return undefined
+  const mount = unescaped(point)
+  const readOnly = options!.split(',').includes('ro') || superOptions.split(',').includes('ro')
+  // Something else may be mounted over it.
+  if (!isDevice(mount, device)) return undefined
+  if (type === 'cgroup2')
+    return {
+      version: 2,
+      controllers: words(`${mount}/cgroup.controllers`),
+      mount,
+      root: unescaped(root),
+      readOnly,
+    }
+  const controllers = superOptions
+    .split(',')
+    .filter(option => V1_CONTROLLERS.includes(option))
+    .map(name => V1_NAMES[name] ?? name)
+  // name=systemd and its like track processes and limit nothing.
+  return controllers.length === 0
+    ? undefined
+    : {version: 1, controllers, mount, root: unescaped(root), readOnly}
+}
+
+const V1_CONTROLLERS = ['blkio', 'cpu', 'cpuacct', 'cpuset', 'hugetlb', 'memory', 'pids', 'rdma', 'misc']
+
+function unescaped(field: string): string {
+  return field.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
+}
+
+function isDevice(path: string, device: string): boolean {
+  try {
+    const {dev} = fs.statSync(path)
+    return `${(dev >>> 8) & 0xfff}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}` === device
+  } catch {
+    return false
+  }
+}
+
+/** A file of the kernel's as words; none when it is not there. */
+export function words(file: string): string[] {
+  return (read(file) ?? '').split(/\s+/).filter(word => word !== '')
+}
+
+/** A file of the kernel's, without the newline at its end; undefined when it cannot be read. */
+export function read(file: string): string | undefined {
+  try {
+    return fs.readFileSync(file, 'utf8').trimEnd()
+  } catch {
+    return undefined
+  }
+}
+
+/** The directory of the cgroup that a process is in, or undefined where that cannot be seen from here. */
+export function cgroupOf(
+  pid: number | 'self',
+  {version, controllers, mount, root}: Hierarchy,
+): string | undefined {
+  const line = (read(`/proc/${pid}/cgroup`) ?? '').split('\n').find(line => {
+    const [id, list = ''] = line.split(':')
+    const own = list.split(',').map(name => V1_NAMES[name] ?? name)
+    return version === 2 ? id === '0' : controllers.every(name => own.includes(name))
+  })
+  const path = line?.replace(/^[^:]*:[^:]*:/, '')
+  // A process outside of our cgroup namespace: `/../other`. One whose cgroup was removed: `/gone (deleted)`.
+  if (path === undefined || path.startsWith('/..') || path.endsWith(' (deleted)')) return undefined
+  if (root === '/') return path === '/' ? mount : mount + path
+  return path === root || path.startsWith(`${root}/`) ? mount + path.slice(root.length) : undefined
+}
+
+/** True for the root of the whole machine: it alone has no type, and no limits. */
+export function isKernelsRoot(directory: string): boolean {
+  return read(`${directory}/cgroup.procs`) !== undefined && read(`${directory}/cgroup.type`) === undefined
+}
+
+/** True where systemd runs the machine, and the tree of cgroups with it: sd_booted(3). */
+export function systemdRuns(): boolean {
+  return fs.existsSync('/run/systemd/system')
+}
+
+/** The part of a path that is a unit of systemd's, up to the innermost: /a.slice/b.scope of /a.slice/b.scope/c. */
+export function unitOf(directory: string): string | undefined {
+  return /^.*\.(scope|service)(?=\/|$)/.exec(directory)?.[0]
+}
+
+/** Limits a cgroup has itself; a process that leaves it escapes from them. */
+const LIMITS: [file: string, none: RegExp][] = [
+  ['memory.max', /^max$/],
+  ['memory.high', /^max$/],
+  ['memory.swap.max', /^max$/],
+  ['cpu.max', /^max /],
+  ['cpuset.cpus', /^$/],
+  ['pids.max', /^max$/],
+  ['io.max', /^$/],
+]
+
+function limitsNothing(directory: string): boolean {
+  return LIMITS.every(([file, none]) => {
+    const value = read(`${directory}/${file}`)
+    return value === undefined || none.test(value)
+  })
+}
+
+/**
+ * The cgroup in which hew makes others, with these controllers enabled for them; or undefined.
+ *
+ * v1: the own one. v2: the own one or, since nothing can be enabled in one that holds processes, the nearest above it:
+ * `cgroup-init` has moved us down. No limit is left behind on the way, nor a unit of systemd's.
+ */
+export function place(h: Hierarchy, needed: string[]): string | undefined {
+  const own = cgroupOf('self', h)
+  if (h.version === 1 || own === undefined) return own
+  const top = (systemdRuns() && unitOf(own)) || h.mount
+  for (let at = own; ; at = at.replace(/\/[^/]*$/, '')) {
+    const enabled = words(`${at}/cgroup.subtree_control`)
+    if (needed.every(controller => enabled.includes(controller))) return at
+    if (at.length <= top.length || !limitsNothing(at)) return undefined
+  }
+}

@@ -1,0 +1,51 @@
+import {quote} from '../shell.ts'
+import type {Table} from '../step.ts'
+
+/** Where a container's cgroup goes: below this one, in this kind of hierarchy. */
+export interface Above {
+  version: 1 | 2
+  path: string
+}
+
+/** Steps before `clone` that give the container a cgroup of its own, which goes when it has ended. */
+export interface CgroupSteps {
+  /** One cgroup of this name in each place. Where the name is taken, the PID is added to it. */
+  cgroup: {name: string; above: Above[]}
+  /** `cgroup`: its index in `above`, and its path; `optional`: where the kernel has no such file there is nothing to limit. */
+  'cgroup-set': {cgroup: number; path: string; file: string; value: string; optional?: boolean}
+  /** The container starts in them: nothing of it is counted elsewhere. */
+  'cgroup-join': {paths: string[]}
+  /** How it ended is written there, as JSON. */
+  verdict: {to: string | number}
+}
+
+const unchecked = (): undefined => undefined
+
+export const cgroupSteps: Table<CgroupSteps> = {
+  cgroup: {
+    shell: s => {
+      const paths = s.above.map(({path}) => quote(`${path}/${s.name}`)).join(' ')
+      return `mkdir ${paths}; trap ${quote(`rmdir ${paths}`)} EXIT`
+    },
+    words: s => [s.name, s.above.length, ...s.above.flatMap(({version, path}) => [version, path])],
+    check: unchecked,
+  },
+  'cgroup-set': {
+    shell: s => {
+      const path = quote(`${s.path}/${s.file}`)
+      return `${s.optional ? `[ ! -e ${path} ] || ` : ''}echo ${quote(s.value)} > ${path}`
+    },
+    words: s => [s.cgroup, s.file, s.value, s.optional ? 'if-there' : 'must'],
+    check: unchecked,
+  },
+  'cgroup-join': {
+    shell: s => s.paths.map(path => `echo $$ > ${quote(`${path}/cgroup.procs`)}`).join('; '),
+    words: () => [],
+    check: unchecked,
+  },
+  verdict: {
+    shell: () => '',
+    words: s => (typeof s.to === 'number' ? ['fd', s.to] : ['file', s.to]),
+    check: unchecked,
+  },
+}
