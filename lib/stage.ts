@@ -42,17 +42,32 @@ export function become(plan: Plan, as: string, title: string): never {
   const fits = size < MOST_WORDS && list.every(word => Buffer.byteLength(word) < LONGEST_WORD)
   if (!fits && plan.some(step => step.do === 'exec'))
     throw new HewError('the document is too large to be entered')
-  const environment = Object.fromEntries((fits ? list : ['words-from', '0']).entries())
   // process.execve aborts the process when the kernel refuses: what may be refused takes the pipe.
-  if (fits && process.execve) process.execve(program(), ['hew-stage', title], environment)
+  if (fits && process.execve) process.execve(program(), ['hew-stage', title], variables(list))
+  process.exit(spawn(list, title, fits))
+}
+
+/**
+ * Carries a plan out in a child, while this process waits.
+ * @returns the exit status
+ */
+export function carryOut(plan: Plan, as: string, title: string): number {
+  return spawn(encode(plan, as), title, true)
+}
+
+function variables(list: string[]): Record<string, string> {
+  return Object.fromEntries(list.entries())
+}
+
+function spawn(list: string[], title: string, fits: boolean): number {
   const {spawnSync} = process.getBuiltinModule('node:child_process')
   const done = spawnSync(program(), [title], {
     argv0: 'hew-stage',
-    env: environment,
+    env: variables(fits ? list : ['words-from', '0']),
     stdio: [fits ? 'inherit' : 'pipe', 'inherit', 'inherit'],
     ...(fits ? {} : {input: list.map(word => `${word}\0`).join('')}),
   })
-  process.exit(done.status ?? EXIT.hew)
+  return done.status ?? EXIT.hew
 }
 
 /** Words of a plan as bytes, for `stream`. */

@@ -190,7 +190,7 @@ function variable(word: string): string[] {
   const name = word.replace(/=.*/s, '')
   if (name === '') throw new UsageError(`--env ${word}: it is K=V`)
   if (word.includes('=')) return [word]
-  if (/^(NODE|ZX|LD|UV|MALLOC|OPENSSL|SSL)_|^GLIBC_TUNABLES$/.test(name))
+  if (/^(NODE|ZX|LD|UV|MALLOC|OPENSSL)_|^GLIBC_TUNABLES$/.test(name))
     throw new UsageError(
       `--env ${name}: hew itself does not see the caller's ${name}: write --env ${name}=VALUE`,
     )

@@ -52,7 +52,12 @@ export function capabilitiesOf(word: string): string[] {
   )
 }
 
-/** A set of capabilities as the kernel writes it, one bit each. */
+/** Whether a document's word is the name of a capability. */
+export function isCapability(name: string): boolean {
+  return NAMES.includes(name)
+}
+
+/** A set of capabilities, by their full names, as the kernel writes it: one bit each. */
 export function mask(names: readonly string[] = []): bigint {
-  return names.reduce((set, name) => set | (1n << BigInt(NAMES.indexOf(capabilitiesOf(name)[0]!))), 0n)
+  return names.reduce((set, name) => set | (1n << BigInt(NAMES.indexOf(name))), 0n)
 }

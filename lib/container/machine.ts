@@ -1,4 +1,18 @@
 import * as fs from 'node:fs'
+import type {NamespaceType} from '../document/oci.ts'
+import type {CloneKind} from '../steps/container.ts'
+
+/** Names of namespaces(7) for those of the runtime specification. */
+export const KINDS: Record<NamespaceType, CloneKind | 'cgroup'> = {
+  mount: 'mnt',
+  network: 'net',
+  uts: 'uts',
+  ipc: 'ipc',
+  pid: 'pid',
+  user: 'user',
+  time: 'time',
+  cgroup: 'cgroup',
+}
 
 /** What a container's plan depends on, beside its document. Read once; the plan is a pure function of it. */
 export interface Machine {
@@ -12,6 +26,10 @@ export interface Machine {
   mqueue: boolean
   /** True where newuidmap(1) and newgidmap(1) are installed. */
   newuidmap: boolean
+  /** False where this user namespace has denied setgroups(2) for good (user_namespaces(7)). */
+  setgroups: boolean
+  /** True in a chroot: there the kernel makes no user namespaces, and "/" is no mount. */
+  chrooted: boolean
   /** Settings that keep users from making user namespaces, as sysctl(8) names them. */
   forbids: string[]
 }
@@ -29,6 +47,8 @@ export function machine(): Machine {
     newuidmap: ['newuidmap', 'newgidmap'].every(name =>
       ['/usr/bin', '/bin'].some(d => fs.existsSync(`${d}/${name}`)),
     ),
+    setgroups: read('/proc/self/setgroups') !== 'deny',
+    chrooted: !/^\d+ \d+ \S+ \S+ \/ /m.test(read('/proc/self/mountinfo') ?? ' / '),
     forbids: [
       ...(sysctl('kernel.unprivileged_userns_clone') === '0' ? ['kernel.unprivileged_userns_clone=1'] : []),
       ...(sysctl('kernel.apparmor_restrict_unprivileged_userns') === '1'
@@ -48,8 +68,12 @@ function fileSystem(path: string): number | undefined {
 }
 
 function sysctl(name: string): string | undefined {
+  return read(`/proc/sys/${name.replaceAll('.', '/')}`)
+}
+
+function read(path: string): string | undefined {
   try {
-    return fs.readFileSync(`/proc/sys/${name.replaceAll('.', '/')}`, 'utf8').trim()
+    return fs.readFileSync(path, 'utf8').trim()
   } catch {
     return undefined
   }

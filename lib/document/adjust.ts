@@ -22,8 +22,9 @@ export interface Adjustments {
 }
 
 /** The document with the changes; the given one is not touched. */
-export function adjust(document: Configuration, change: Adjustments): Configuration {
+export function adjust(given: Configuration, change: Adjustments): Configuration {
   const shared = new Set<NamespaceType>(change.share)
+  const document = without(given, shared)
   const kept = (document.linux?.namespaces ?? []).filter(({type}) => !shared.has(type))
   const time = change.time && !kept.some(({type}) => type === 'time')
   const described = document.process ?? {cwd: '/'}
@@ -47,6 +48,15 @@ export function adjust(document: Configuration, change: Adjustments): Configurat
       ...(change.map && {uidMappings: change.map.uids, gidMappings: change.map.gids}),
     },
   }
+}
+
+/** Who shares a namespace with the machine does without what a new one would have given. */
+function without(document: Configuration, shared: Set<NamespaceType>): Configuration {
+  const {uidMappings, gidMappings, maskedPaths, readonlyPaths, ...rest} = document.linux ?? {}
+  const ids = shared.has('user') ? {} : {...(uidMappings && {uidMappings}), ...(gidMappings && {gidMappings})}
+  const mounts = shared.has('mount')
+  const paths = mounts ? {} : {...(maskedPaths && {maskedPaths}), ...(readonlyPaths && {readonlyPaths})}
+  return {...document, ...(mounts && {mounts: []}), linux: {...rest, ...ids, ...paths}}
 }
 
 function identity(umask: number | undefined, {uid, gid, additionalGids}: User) {

@@ -265,7 +265,7 @@ static void await_first_touch(void) {
 /* What is meant for another Node, ld.so, libc or zx has no power over this one. */
 static bool is_foreign(const char *variable) {
     static const char *const prefixes[] = {
-        "NODE_", "LD_", "GLIBC_TUNABLES=", "MALLOC_", "UV_", "OPENSSL_", "SSL_", "ZX_", "HEW_LAUNCH=",
+        "NODE_", "LD_", "GLIBC_TUNABLES=", "MALLOC_", "UV_", "OPENSSL_", "ZX_", "HEW_LAUNCH=",
     };
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (strncmp(variable, prefixes[i], strlen(prefixes[i])) == 0) return true;

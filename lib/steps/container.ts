@@ -1,3 +1,4 @@
+import * as fs from 'node:fs'
 import {inRoot, quote} from '../shell.ts'
 import type {Table} from '../step.ts'
 
@@ -51,7 +52,7 @@ export interface ContainerSteps {
   'container-root': object
   mount: {type: string; source: string; path: string; options: string[]}
   /** A device of the machine appears at the same name inside. */
-  device: {name: string}
+  device: {name: string; expected?: {type: string; major?: number | undefined; minor?: number | undefined}}
   /** The terminal appears as /dev/console. */
   console: object
   mask: {path: string}
@@ -87,6 +88,23 @@ const unshareFlag: Record<string, string> = {
   cgroup: '--cgroup',
 }
 const flags = (kinds: string[]): string => kinds.map(kind => unshareFlag[kind]).join(' ')
+
+const isBind = ({type, options}: ContainerSteps['mount']): boolean =>
+  type === 'bind' || options.includes('bind') || options.includes('rbind')
+
+/** Why the machine's device is not the one that a document means (st_rdev as makedev(3) has it). */
+function anotherDevice(path: string, expected: ContainerSteps['device']['expected']): string | undefined {
+  if (!expected) return undefined
+  const found = fs.statSync(path, {throwIfNoEntry: false})
+  const type = found?.isBlockDevice() ? 'b' : found?.isFIFO() ? 'p' : found?.isCharacterDevice() ? 'c' : '?'
+  const rdev = found?.rdev ?? 0
+  const numbers = `${(rdev >>> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >>> 12) & 0xfff00)}`
+  const wanted = `${expected.major ?? 0}:${expected.minor ?? 0}`
+  const same = type === expected.type.replace('u', 'c') && (type === 'p' || numbers === wanted)
+  return same
+    ? undefined
+    : `the document's device ${path} (${expected.type} ${wanted}) is not the machine's: hew makes no other nodes`
+}
 
 export const containerSteps: Table<ContainerSteps> = {
   'die-with-parent': {shell: () => 'setpriv --pdeathsig KILL', words: s => [s.parent], check: unchecked},
@@ -148,13 +166,16 @@ export const containerSteps: Table<ContainerSteps> = {
       return `mount ${how}${rest ? ` -o ${quote(rest)}` : ''} ${quote(s.source)} ${inRoot(s.path)}`
     },
     words: s => [s.type, s.source, s.path, s.options.join(',')],
-    check: unchecked,
+    check: s =>
+      isBind(s) && !fs.existsSync(s.source)
+        ? `${s.source} is not there, and cannot appear at ${s.path}`
+        : undefined,
   },
   device: {
     shell: s =>
       `: > ${inRoot(`/dev/${s.name}`)}; mount --bind ${quote(`/dev/${s.name}`)} ${inRoot(`/dev/${s.name}`)}`,
     words: s => [s.name],
-    check: unchecked,
+    check: s => anotherDevice(`/dev/${s.name}`, s.expected),
   },
   console: {
     shell: () => `: > ${inRoot('/dev/console')}; mount --bind "$(tty)" ${inRoot('/dev/console')}`,

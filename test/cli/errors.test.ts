@@ -143,9 +143,68 @@ asRoot('a mount is refused inside another container', () => {
   says(
     outcome,
     125,
-    "hew enter: cannot mount proc on /proc (VFS: Mount too revealing): Operation not permitted: the machine's own /proc is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or use --share pid",
+    "hew enter: cannot mount proc on /proc (VFS: Mount too revealing): Operation not permitted: the machine's own /proc is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or share what they show: --share pid,net",
   )
 })
+
+asRoot('a chroot: the kernel makes no user namespaces there', () => {
+  const root = rootWith('chroot', 'true')
+  fs.mkdirSync(`${root}/proc`)
+  fs.copyFileSync(HEW, `${root}/hew`)
+  const line = `mount -t proc proc '${root}/proc' && exec chroot '${root}' /hew enter -r / true`
+  says(
+    run('unshare', ['--mount', 'sh', '-c', line]),
+    125,
+    "hew enter: cannot make new namespaces (mnt,uts,ipc,net,pid,user): Operation not permitted: in a chroot the kernel makes no user namespaces: get there with 'hew enter' or pivot_root instead",
+  )
+})
+
+/** Whatever JSON.parse makes of a document. */
+type Parsed = ReturnType<typeof JSON.parse>
+
+/** A document for a root with `true` in it, changed. */
+function changed(change: (document: Parsed) => void): string {
+  const root = `${here}/documented`
+  if (!fs.existsSync(root)) rootWith('documented', 'true')
+  const document = JSON.parse(hew('copy-deps', '-r', root, 'true').stdout)
+  change(document)
+  return `${JSON.stringify(document)}\n`
+}
+
+for (const [name, change, message] of [
+  [
+    'a sysctl of the whole machine',
+    d => Object.assign(d.linux, {sysctl: {'vm.swappiness': '60'}}),
+    "refused: linux.sysctl.vm.swappiness: it is the whole machine's, and not of a namespace that is new",
+  ],
+  [
+    'mounts without a mount namespace',
+    d => {
+      d.linux = {...d.linux, namespaces: d.linux.namespaces.filter((n: {type: string}) => n.type !== 'mount')}
+      Object.assign(d.linux, {maskedPaths: [], readonlyPaths: []})
+    },
+    'refused: mounts: it takes a new mount namespace, and the document asks for none',
+  ],
+  ['a namespace twice', d => d.linux.namespaces.push({type: 'pid'}), 'the document has two pid namespaces'],
+  [
+    'an id that setresuid would ignore',
+    d => Object.assign(d.process.user, {uid: -1}),
+    "the document's process.user.uid should be an id (0 to 4294967294), and is -1",
+  ],
+  [
+    'a capability that is none',
+    d => Object.assign(d.process.capabilities, {bounding: ['CAP_FOO']}),
+    "the document's process.capabilities.bounding has CAP_FOO, which is none (see capabilities(7))",
+  ],
+  [
+    "a device that is not the machine's",
+    d => Object.assign(d.linux, {devices: [{path: '/dev/null', type: 'b', major: 10, minor: 229}]}),
+    "the document's device /dev/null (b 10:229) is not the machine's: hew makes no other nodes",
+  ],
+] as [string, (document: Parsed) => void, string][])
+  asRoot(`a document is refused: ${name}`, () =>
+    says(run(HEW, ['enter', '--', 'true'], {input: changed(change)}), 125, `hew enter: ${message}`),
+  )
 
 asRoot('the disk is full while copying: an error, and nothing is left', () => {
   const place = `${here}/full`
@@ -271,7 +330,10 @@ test('100 MB of noise', () => {
 for (const [words, lines] of [
   [
     ['frobnicate'],
-    ['hew: unknown command frobnicate: there are mkroot, copy-deps, limit, enter, link', "hew: see 'hew --help'"],
+    [
+      'hew: unknown command frobnicate: there are mkroot, copy-deps, cgroup-init, limit, enter, link',
+      "hew: see 'hew --help'",
+    ],
   ],
   [['entr'], ['hew: unknown command entr: did you mean enter?', "hew: see 'hew --help'"]],
   [['--versoin'], ['hew: unknown option --versoin: did you mean --version?', "hew: see 'hew --help'"]],
@@ -295,6 +357,13 @@ for (const [words, lines] of [
     ['enter', '-r', '/', '--bind', 'x', 'true'],
     [
       'hew enter: --bind x: it is SRC:DST or SRC:DST:ro, with absolute paths',
+      "hew enter: see 'hew enter --help'",
+    ],
+  ],
+  [
+    ['enter', '-r', '/', '--by-hand', '--read-only', 'true'],
+    [
+      'hew enter: --by-hand does only what the line of the lesson does: leave --read-only out',
       "hew enter: see 'hew enter --help'",
     ],
   ],

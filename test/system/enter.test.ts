@@ -307,6 +307,15 @@ async function eventually(what: () => boolean): Promise<boolean> {
   return what()
 }
 
+asRoot('without a mount namespace only the root changes', () => {
+  assert.is(inside('pwd; ls /etc', '--share', 'mount'), '/\ngroup\npasswd')
+})
+
+asRoot('where setgroups is denied already', () => {
+  const {stdout, stderr} = run('unshare', ['--user', '--map-root-user', HEW, 'enter', '-r', root, 'id', '-u'])
+  assert.equal([stdout, stderr], ['0\n', ''])
+})
+
 asRoot('killed with -9, the container dies too', async () => {
   const marker = `98765.${process.pid}`
   const {child, ended} = await started([
@@ -326,10 +335,8 @@ asRoot('killed with -9, the container dies too', async () => {
 
 asRoot('--die-with-parent', async () => {
   const marker = `87654.${process.pid}`
-  const parent = spawn('sh', [
-    '-c',
-    `'${HEW}' enter --die-with-parent -r '${root}' -- sleep ${marker} & sleep 100`,
-  ])
+  const line = `'${HEW}' enter --die-with-parent -r '${root}' -- sleep ${marker} & wait`
+  const parent = spawn('sh', ['-c', line], {stdio: 'ignore'})
   assert.ok(await eventually(() => sleeps(marker)))
   parent.kill('SIGKILL')
   assert.ok(await eventually(() => !sleeps(marker)))

@@ -92,6 +92,12 @@ asRoot(
   },
 )
 
+asRoot('--rm: a root that no container came to use goes, too', () => {
+  const {status} = shell(`hew mkroot --rm --with sh '${here}/unused' | hew enter frobnicate`)
+  assert.is(status, 127)
+  assert.not.ok(fs.existsSync(`${here}/unused`))
+})
+
 asRoot('--rm never removes another directory that has taken the place', () => {
   const root = `${here}/swapped`
   const document = shell(`hew mkroot --rm --with sh '${root}'`).stdout
