@@ -11,6 +11,7 @@ import {nearest} from '../lib/nearest.ts'
 const commands: Record<string, () => Promise<{default: Command<any>}>> = {
   mkroot: () => import('./mkroot.ts'),
   'copy-deps': () => import('./copy-deps.ts'),
+  'cgroup-init': () => import('./cgroup-init.ts'),
   limit: () => import('./limit.ts'),
   enter: () => import('./enter.ts'),
   link: () => import('./link.ts'),

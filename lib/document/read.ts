@@ -131,12 +131,13 @@ function fromFile(fd: number): string {
   throw noDocument()
 }
 
+/** Not even the beginning of a document came. */
+export class NoDocument extends HewError {}
+
 function cutOff(empty: boolean): HewError {
-  return new HewError(
-    empty
-      ? 'nothing came through the pipe: the command before it failed, or it prints no document'
-      : 'the document in the pipe is cut off: the command before it failed',
-  )
+  return empty
+    ? new NoDocument('nothing came through the pipe: the command before it failed, or it prints no document')
+    : new HewError('the document in the pipe is cut off: the command before it failed')
 }
 
 /** One read(2); the caller's pipe may be non-blocking, and an empty one is then waited for. */
