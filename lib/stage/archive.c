@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -19,11 +20,21 @@ static struct entry {
 
 /* For the next entry. */
 static struct attribute {
-    char name[XATTR_NAME_SIZE];
-    void *value;
+    char name[XATTR_NAME_MAX + 1];
+    unsigned char *value;
     size_t size;
 } *attributes;
 static size_t attribute_count;
+
+/* Nanoseconds since 1970; they may be negative. */
+static struct timespec time_word(void) {
+    char *text = word(), *end;
+    errno = 0;
+    long long ns = strtoll(text, &end, 10), second = 1000000000;
+    if (errno || end == text || *end) fail(EINVAL, "a step has '%s' for a time", text);
+    long long rest = (ns % second + second) % second;
+    return (struct timespec){.tv_sec = (ns - rest) / second, .tv_nsec = rest};
+}
 
 static void read_owner(void) {
     entry.owner.uid = (uid_t)word_number(10);
@@ -229,15 +240,26 @@ static void step_entry_link(void) {
     forget_attributes();
 }
 
+static int hex_digit(char c) {
+    const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c | 0x20) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
 static void step_entry_xattr(void) {
     attributes = reallocarray(attributes, attribute_count + 1, sizeof *attributes);
     if (!attributes) fail(ENOMEM, "cannot keep an attribute");
     struct attribute *at = &attributes[attribute_count];
-    struct bytes value = xattr_words(at->name);
-    at->size = value.size;
-    at->value = malloc(value.size + 1);
+    snprintf(at->name, sizeof at->name, "%s", word());
+    const char *hex = word();
+    at->size = strlen(hex) / 2;
+    if (at->size > XATTR_SIZE_MAX) fail(E2BIG, "cannot write the attribute %s", at->name);
+    at->value = malloc(at->size + 1);
     if (!at->value) fail(ENOMEM, "cannot keep an attribute");
-    memcpy(at->value, value.bytes, value.size);
+    for (size_t i = 0; i < at->size; i++) {
+        int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
+        if (high < 0 || low < 0) fail(EINVAL, "the attribute %s is not in hexadecimal", at->name);
+        at->value[i] = (unsigned char)(high << 4 | low);
+    }
     attribute_count++;
 }
 

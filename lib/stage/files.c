@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <linux/limits.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 const char *path_word(void) {
@@ -18,34 +17,6 @@ const char *path_word(void) {
     const char *text = word();
     if (strlen(text) >= PATH_MAX) fail(ENAMETOOLONG, "cannot use the path %.64s...", text);
     return strcpy(paths[next++ % 2], text);
-}
-
-struct timespec time_word(void) {
-    char *text = word(), *end;
-    errno = 0;
-    long long ns = strtoll(text, &end, 10), second = 1000000000;
-    if (errno || end == text || *end) fail(EINVAL, "a step has '%s' for a time", text);
-    long long rest = (ns % second + second) % second;
-    return (struct timespec){.tv_sec = (ns - rest) / second, .tv_nsec = rest};
-}
-
-static int hex_digit(char c) {
-    const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c | 0x20) : NULL;
-    return at ? (int)(at - digits) : -1;
-}
-
-struct bytes xattr_words(char name[XATTR_NAME_SIZE]) {
-    static unsigned char value[XATTR_SIZE_MAX];
-    snprintf(name, XATTR_NAME_SIZE, "%s", word());
-    const char *hex = word();
-    size_t size = strlen(hex) / 2;
-    if (size > sizeof value) fail(E2BIG, "cannot write the attribute %s", name);
-    for (size_t i = 0; i < size; i++) {
-        int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
-        if (high < 0 || low < 0) fail(EINVAL, "the attribute %s is not in hexadecimal", name);
-        value[i] = (unsigned char)(high << 4 | low);
-    }
-    return (struct bytes){value, size};
 }
 
 /* ---- directories that are finished later ---- */
@@ -288,17 +259,6 @@ static void step_mkdir(void) {
     close(parent);
 }
 
-static void step_new_dir(void) {
-    mode_t mode = (mode_t)word_number(8);
-    const char *path = path_word(), *name;
-    int parent = parent_of(path, &name);
-    if (!make_directory(parent, name, mode)) {
-        if (errno == EEXIST) refuse(EEXIST, "%s is there already", in_root(path));
-        fail(errno, "cannot create %s", in_root(path));
-    }
-    close(parent);
-}
-
 static void step_directory(void) {
     const char *source = path_word(), *path = path_word(), *name;
     struct stat st;
@@ -362,18 +322,6 @@ static void step_relink(void) {
     close(parent);
 }
 
-static void step_link(void) {
-    const char *old = path_word(), *path = path_word(), *old_name, *name;
-    int old_parent = parent_of(old, &old_name), parent = parent_of(path, &name);
-    if (linkat(old_parent, old_name, parent, name, 0)) {
-        if (errno == EEXIST) refuse(EEXIST, "%s is there already", in_root(path));
-        fail(errno, "cannot link %s to %s", in_root(path), in_root(old));
-    }
-    journal_created(parent, name);
-    close(old_parent);
-    close(parent);
-}
-
 static void write_file(bool may_be_there) {
     mode_t mode = (mode_t)word_number(8);
     const char *path = path_word(), *content = word(), *name;
@@ -395,67 +343,6 @@ static void write_file(bool may_be_there) {
 static void step_write(void) { write_file(false); }
 
 static void step_put(void) { write_file(true); }
-
-static void node_step(struct node node) {
-    const char *path = path_word(), *name;
-    int parent = parent_of(path, &name);
-    if (!make_node(parent, name, &node)) journal_created(parent, name);
-    else if (errno == EEXIST) refuse(EEXIST, "%s is there already", in_root(path));
-    else if (errno == EPERM && node.device) device_left_out(errno, path);
-    else fail(errno, "cannot create %s", in_root(path));
-    close(parent);
-}
-
-static void step_mknod(void) {
-    mode_t type = *word() == 'b' ? S_IFBLK : S_IFCHR;
-    unsigned major = (unsigned)word_number(10), minor = (unsigned)word_number(10);
-    node_step((struct node){.mode = type | (mode_t)word_number(8), .device = makedev(major, minor)});
-}
-
-static void step_fifo(void) { node_step((struct node){.mode = S_IFIFO | (mode_t)word_number(8)}); }
-
-/* ---- attributes ---- */
-
-static int open_for(const char *what, const char *path, int flags) {
-    int fd = open_beneath(path, O_PATH | flags, 0);
-    if (fd < 0) fail(errno, "cannot change the %s of %s", what, in_root(path));
-    return fd;
-}
-
-static void step_chmod(void) {
-    mode_t mode = (mode_t)word_number(8);
-    const char *path = path_word();
-    int fd = open_for("mode", path, 0);
-    if (!set_mode(fd, mode)) fail(errno, "cannot change the mode of %s", in_root(path));
-    close(fd);
-}
-
-static void step_chown(void) {
-    uid_t uid = (uid_t)word_number(10);
-    gid_t gid = (gid_t)word_number(10);
-    const char *path = path_word();
-    int fd = open_for("owner", path, O_NOFOLLOW);
-    if (!set_owner(fd, (struct owner){uid, gid}, path)) fail(EPERM, "cannot change the owner of %s", in_root(path));
-    close(fd);
-}
-
-static void step_times(void) {
-    struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, time_word()};
-    const char *path = path_word(), *name;
-    int parent = parent_of(path, &name);
-    if (utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW)) fail(errno, "cannot set the time of %s", in_root(path));
-    close(parent);
-}
-
-static void step_xattr(void) {
-    char name[XATTR_NAME_SIZE];
-    struct bytes value = xattr_words(name);
-    const char *path = path_word();
-    int fd = open_for("attributes", path, O_NOFOLLOW);
-    int error = set_xattr(fd, name, value.bytes, value.size, path);
-    if (error) fail(error, "cannot write the attribute %s of %s", name, in_root(path));
-    close(fd);
-}
 
 /* ---- the rest ---- */
 
@@ -494,26 +381,17 @@ const struct step file_steps[] = {
     {"begin", step_begin},             /* from now on a signal undoes everything, and the plan must end with: */
     {"keep", step_keep},               /* what was created stays */
     {"root", step_root},               /* PATH (the machine's) */
-    {"use-root", step_root},           /* PATH */
     {"new-root", step_new_root},       /* MODE PATH: made with its parents, or empty */
     {"claim", step_claim},             /* owned|into: the root is unfinished, and ours */
     {"release", step_release},         /* it is finished */
     {"adopt", step_adopt},             /* others write into the claimed root too: undoing empties it */
     {"mkdir", step_mkdir},             /* MODE PATH: or it is a directory already */
-    {"new-dir", step_new_dir},         /* MODE PATH */
     {"directory", step_directory},     /* SOURCE PATH: with the attributes of SOURCE */
     {"copy", step_copy},               /* FLAGS SOURCE PATH: s keep setuid, f replace, - neither */
     {"symlink", step_symlink},         /* TARGET PATH */
     {"relink", step_relink},           /* TARGET PATH: as symlink, whatever else is there */
-    {"link", step_link},               /* OLD PATH: a hard link */
     {"write", step_write},             /* MODE PATH CONTENT */
     {"put", step_put},                 /* MODE PATH CONTENT: unless something is there */
-    {"mknod", step_mknod},             /* c|b MAJOR MINOR MODE PATH */
-    {"fifo", step_fifo},               /* MODE PATH */
-    {"chmod", step_chmod},             /* MODE PATH */
-    {"chown", step_chown},             /* UID GID PATH: of a link itself */
-    {"times", step_times},             /* NANOSECONDS PATH: of a link itself */
-    {"xattr", step_xattr},             /* NAME HEX PATH: of a link itself */
     {"remove-tree", step_remove_tree}, /* PATH DEV INO (the machine's) */
     {"print", step_print},             /* TEXT on stdout */
     {"print-identity", step_print_identity}, /* "dev:ino" of the root, on stdout */

@@ -104,15 +104,6 @@ void device_left_out(int error, const char *path);
 
 /* A word of less than PATH_MAX; unlike word(), the last two are good at once. */
 const char *path_word(void);
-/* Nanoseconds since 1970 as a word; they may be negative. */
-struct timespec time_word(void);
-/* NAME HEX: an extended attribute. The bytes are good until the next call. */
-enum { XATTR_NAME_SIZE = 256 };
-struct bytes {
-    const void *bytes;
-    size_t size;
-};
-struct bytes xattr_words(char name[XATTR_NAME_SIZE]);
 
 /* Attributes that a directory gets when nothing more is put into it: at `keep` or `entries-end`. */
 void finish_later(int directory, mode_t mode, const struct timespec times[2]);

@@ -13,12 +13,9 @@ static void step_hint(void) {
 
 static void step_words_from(void) { words_from_descriptor((int)word_number(10)); }
 
-static void step_say(void) { say("%s", word()); }
-
 static const struct step common_steps[] = {
     {"as", step_as},                 /* NAME: how messages begin */
     {"hint", step_hint},             /* ERRNO TEXT: what to do if the next step fails so (0: any way) */
-    {"say", step_say},               /* TEXT: a line on stderr */
     {"words-from", step_words_from}, /* FD: the rest of the words come from there */
     {NULL, NULL},
 };

@@ -85,24 +85,22 @@ static void add_raw(unsigned size) {
 
 static void random_step(void) {
     unsigned uid = below(3), ns = below(1000);
-    switch (below(24)) {
+    switch (below(22)) {
     case 0: add("mkdir"), add("%o", random_mode()), add("%s", random_path()); break;
-    case 1: add("new-dir"), add("%o", random_mode()), add("%s", random_path()); break;
+    case 1: add("relink"), add("%s", random_target()), add("%s", random_path()); break;
     case 2: add("symlink"), add("%s", random_target()), add("%s", random_path()); break;
-    case 3: add("link"), add("%s", random_path()), add("%s", random_path()); break;
-    case 4: add("write"), add("%o", random_mode()), add("%s", random_path()), add("text %u", ns); break;
-    case 5: add("put"), add("%o", random_mode()), add("%s", random_path()), add("%s", ""); break;
-    case 6: add("copy"), add("%s", below(2) ? "f" : "-"), add("%s/source/%s", top, below(2) ? "file" : "sub/small"), add("%s", random_path()); break;
-    case 7: add("fifo"), add("%o", random_mode()), add("%s", random_path()); break;
-    case 8: add("directory"), add("%s/source/sub", top), add("%s", random_path()); break;
-    case 9: add("copy-tree"), add("%s/source", top); break;
-    case 10: add("entry-dir"), add("%o", random_mode()), add("%u", uid), add("0"), add("%u", ns), add("%s", random_path()); break;
-    case 11: add("entry-symlink"), add("%u", uid), add("0"), add("-%u", ns), add("%s", random_target()), add("%s", random_path()); break;
-    case 12: add("entry-link"), add("%s", random_path()), add("%s", random_path()); break;
-    case 13: add("entry-fifo"), add("%o", random_mode()), add("%u", uid), add("0"), add("%u", ns), add("%s", random_path()); break;
-    case 14: add("entry-xattr"), add("user.hew"), add("%s", below(30) ? "00ff7a" : "zz"); break;
-    case 15: add("entries-end"); break;
-    case 16: if (!below(10)) add("%.*s", (int)below(8), "garbage"); break;
+    case 3: add("write"), add("%o", random_mode()), add("%s", random_path()), add("text %u", ns); break;
+    case 4: add("put"), add("%o", random_mode()), add("%s", random_path()), add("%s", ""); break;
+    case 5: add("copy"), add("%s", below(2) ? "f" : "-"), add("%s/source/%s", top, below(2) ? "file" : "sub/small"), add("%s", random_path()); break;
+    case 6: add("directory"), add("%s/source/sub", top), add("%s", random_path()); break;
+    case 7: add("copy-tree"), add("%s/source", top); break;
+    case 8: add("entry-dir"), add("%o", random_mode()), add("%u", uid), add("0"), add("%u", ns), add("%s", random_path()); break;
+    case 9: add("entry-symlink"), add("%u", uid), add("0"), add("-%u", ns), add("%s", random_target()), add("%s", random_path()); break;
+    case 10: add("entry-link"), add("%s", random_path()), add("%s", random_path()); break;
+    case 11: add("entry-fifo"), add("%o", random_mode()), add("%u", uid), add("0"), add("%u", ns), add("%s", random_path()); break;
+    case 12: add("entry-xattr"), add("user.hew"), add("%s", below(30) ? "00ff7a" : "zz"); break;
+    case 13: add("entries-end"); break;
+    case 14: if (!below(10)) add("%.*s", (int)below(8), "garbage"); break;
     default:
         add("entry-file"), add("%o", random_mode()), add("%u", uid), add("0"), add("%u", ns), add("%u", ns), add("%s", random_path());
         add_raw(ns);
