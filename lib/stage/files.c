@@ -162,7 +162,7 @@ static bool empty_root(void) {
     char *names = names_in(root_fd);
     bool all = names != NULL;
     for (char *name = names; names && *name; name += strlen(name) + 1)
-        if (strcmp(name, MARKER)) all &= remove_tree_at(root_fd, name);
+        if (strcmp(name, MARKER)) all &= remove_tree_at(root_fd, root_path, name);
     free(names);
     return all;
 }

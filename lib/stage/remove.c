@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 /* RESOLVE_NO_XDEV: a mount point is not entered, EXDEV, also where the same file system is bound to it. */
-static int open_same_mount(int parent, const char *name, int flags) {
+static int find_on_same_mount(int parent, const char *name) {
     struct open_how how = {
-        .flags = (unsigned)(flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+        .flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
         .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH,
     };
     int fd;
@@ -20,17 +20,25 @@ static int open_same_mount(int parent, const char *name, int flags) {
     return fd;
 }
 
-/* As an ordinary user, what one owns can still be closed to oneself. */
-static int open_for_removal(int parent, const char *name) {
-    int fd = open_same_mount(parent, name, O_PATH);
+static int open_for_removal(int parent, const char *name, const struct stat *expected) {
+    int found = find_on_same_mount(parent, name), fd = -1;
     struct stat st;
-    if (fd < 0 || fstat(fd, &st)) return fd;
-    if (geteuid() && st.st_uid == geteuid() && (st.st_mode & S_IRWXU) != S_IRWXU) set_mode(fd, (st.st_mode & 07777) | S_IRWXU);
-    close(fd);
-    return open_same_mount(parent, name, O_RDONLY);
+    if (found < 0) return -1;
+    if (fstat(found, &st) || (expected && (st.st_ino != expected->st_ino || st.st_dev != expected->st_dev))) {
+        errno = ESTALE;
+    } else {
+        /* As an ordinary user, what one owns can still be closed to oneself. */
+        if (geteuid() && st.st_uid == geteuid() && (st.st_mode & S_IRWXU) != S_IRWXU) set_mode(found, (st.st_mode & 07777) | S_IRWXU);
+        fd = openat(found, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    int error = errno;
+    close(found);
+    errno = error;
+    return fd;
 }
 
 struct removal {
+    const char *above; /* the path of the directory that the tree is in, for messages */
     struct trail trail;
     struct level {
         char *names, *next; /* of the directories that are left to enter */
@@ -41,8 +49,10 @@ struct removal {
 
 static void stays(struct removal *removal, const char *name) {
     int error = errno;
-    char path[PATH_MAX];
-    size_t length = 0;
+    char path[2 * PATH_MAX];
+    size_t length = strlen(removal->above);
+    bool slash = length > 0 && removal->above[length - 1] != '/';
+    length = (size_t)snprintf(path, sizeof path, "%s%s", removal->above, slash ? "/" : "");
     for (size_t i = 0; i < removal->trail.depth && length < sizeof path; i++)
         length += (size_t)snprintf(path + length, sizeof path - length, "%s/", removal->levels[i].name);
     if (length < sizeof path) snprintf(path + length, sizeof path - length, "%s", name);
@@ -69,16 +79,9 @@ static void remove_files(struct removal *removal, char *names) {
     *kept = 0;
 }
 
-static bool is_same(int fd, const struct stat *expected) {
-    struct stat st;
-    bool same = !expected || (!fstat(fd, &st) && st.st_ino == expected->st_ino && st.st_dev == expected->st_dev);
-    if (!same) errno = ESTALE;
-    return same;
-}
-
 static void enter(struct removal *removal, int parent, const char *name, const struct stat *expected) {
-    int fd = open_for_removal(parent, name);
-    char *names = fd < 0 || !is_same(fd, expected) ? NULL : names_in(fd);
+    int fd = open_for_removal(parent, name, expected);
+    char *names = fd < 0 ? NULL : names_in(fd);
     if (!names) {
         if (errno != ENOENT) stays(removal, name);
         if (fd >= 0) close(fd);
@@ -102,8 +105,8 @@ static void leave(struct removal *removal, int parent) {
         stays(removal, done.name);
 }
 
-static bool remove_directory(int parent, const char *top, const struct stat *expected) {
-    struct removal removal = {.all = true};
+static bool remove_directory(int parent, const char *above, const char *top, const struct stat *expected) {
+    struct removal removal = {.above = above, .all = true};
     enter(&removal, parent, top, expected);
     while (removal.trail.depth > 0) {
         struct level *level = &removal.levels[removal.trail.depth - 1];
@@ -122,29 +125,29 @@ static bool remove_directory(int parent, const char *top, const struct stat *exp
     return removal.all;
 }
 
-bool remove_tree_at(int parent, const char *name) {
+bool remove_tree_at(int parent, const char *above, const char *name) {
     if (!unlinkat(parent, name, 0) || errno == ENOENT) return true;
-    if (errno == EISDIR) return remove_directory(parent, name, NULL);
-    say("%s stays: %s", name, strerror(errno));
+    if (errno == EISDIR) return remove_directory(parent, above, name, NULL);
+    stays(&(struct removal){.above = above}, name);
     return false;
 }
 
 bool remove_tree(const char *path, dev_t dev, ino_t ino) {
-    char parent_path[PATH_MAX];
+    char above[PATH_MAX];
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     size_t length = (size_t)(name - path);
-    if (length + 2 > sizeof parent_path || !*name || !strcmp(name, ".") || !strcmp(name, "..")) {
+    if (length + 1 > sizeof above || !*name || !strcmp(name, ".") || !strcmp(name, "..")) {
         say("%s stays: it is no name of a directory", path);
         return false;
     }
-    memcpy(parent_path, path, length);
-    strcpy(parent_path + length, length ? "" : ".");
-    int parent = open(parent_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    memcpy(above, path, length);
+    above[length] = 0;
+    int parent = open(*above ? above : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     struct stat expected = {.st_dev = dev, .st_ino = ino};
     bool gone = parent < 0 && errno == ENOENT;
     if (parent < 0 && !gone) say("%s stays: %s", path, strerror(errno));
     if (parent >= 0) {
-        gone = remove_directory(parent, name, &expected);
+        gone = remove_directory(parent, above, name, &expected);
         close(parent);
     }
     return gone;

@@ -87,8 +87,8 @@ int parent_beneath(const char *path, const char **name);
 /* ---- remove.c ---- */
 
 /* Removes a file or a directory tree. Never follows a link, never crosses a mount. False when
- * something had to stay; it has been said what, and why. */
-bool remove_tree_at(int parent, const char *name);
+ * something had to stay; it has been said what, with the parent's path `above`, and why. */
+bool remove_tree_at(int parent, const char *above, const char *name);
 /* The directory `path` (the machine's) and all below it, if it still is the one with this device and inode. */
 bool remove_tree(const char *path, dev_t dev, ino_t ino);
 

@@ -10,7 +10,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 struct terminal terminal = {.fd = -1};
@@ -83,25 +82,10 @@ static void listen_to(const struct container *container) {
 
 /* ---- the end ---- */
 
-/* Only the very directory that the plan meant: its name may be another's by now. */
-static bool remove_leftover(void) {
-    char above[PATH_MAX];
-    const char *slash = strrchr(leftover.path, '/');
-    struct stat st;
-    size_t length = slash ? (size_t)(slash - leftover.path) + 1 : sizeof above;
-    if (length >= sizeof above) return false;
-    snprintf(above, sizeof above, "%.*s", (int)length, leftover.path);
-    int parent = open(above, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (parent < 0 || fstatat(parent, slash + 1, &st, AT_SYMLINK_NOFOLLOW)) return errno == ENOENT;
-    if (st.st_dev == leftover.dev && st.st_ino == leftover.ino) return remove_tree_at(parent, slash + 1);
-    say("%s stays: it is not what it was any more", leftover.path);
-    return false;
-}
-
 static _Noreturn void finish(const struct container *container, int status, int signal) {
     terminal_give_back(container);
     settle_cgroups(status, signal);
-    if (leftover.path && !remove_leftover() && status == 0) status = EXIT_HEW;
+    if (leftover.path && !remove_tree(leftover.path, leftover.dev, leftover.ino) && status == 0) status = EXIT_HEW;
     listen_to(container);
     forget(!told.executes);
     if (!told.executes) journal_undo();

@@ -20,7 +20,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import {join} from 'node:path'
+import {dirname, join} from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
@@ -843,7 +843,6 @@ test('entries: an archive that ends in the middle of a file', () => {
 
 test('entries: links that an archive makes lead nowhere outside', () => {
   const {root, outside, unharmed} = hostile()
-  const before = readdirSync('/tmp').length
   inRoot(
     root,
     'entry-symlink',
@@ -870,7 +869,9 @@ test('entries: links that an archive makes lead nowhere outside', () => {
   )
   assert.equal(readdirSync(`${root}${outside}`), ['owned'])
   assert.is(readFileSync(`${root}/owned`, 'utf8'), 'y')
-  assert.is(readdirSync('/tmp').length, before)
+  for (let above = dirname(root); above !== dirname(above); above = dirname(above))
+    assert.not(existsSync(`${above}/owned`), above)
+  assert.not(existsSync('/owned'))
   unharmed()
   // A hard link to a link is one more name of the link, not of what it leads to.
   inRoot(root, 'entry-link', 'up', 'hard')
@@ -989,10 +990,31 @@ test('remove-tree: what is mounted stays, and all around it goes', () => {
   assert.is(stdout, '125\noutside')
   assert.equal(stderr.split('\n').sort(), [
     '',
-    'hew test: root/a/b/bound stays: something is mounted there',
-    'hew test: root/a/b/mnt stays: something is mounted there',
+    `hew test: ${root}/a/b/bound stays: something is mounted there`,
+    `hew test: ${root}/a/b/mnt stays: something is mounted there`,
   ])
   assert.is(tree(root, '%P'), '\na\na/b\na/b/bound\na/b/mnt')
+  unharmed()
+})
+
+test('what was cut off is not cleared across a mount, and it is said where', () => {
+  const {outside, unharmed} = hostile()
+  const cutOff = `${fresh()}/root`
+  mkdirSync(`${cutOff}/a/mnt`, {recursive: true})
+  writeFileSync(`${cutOff}/.hew-unfinished`, 'hew 1 owned\n')
+  const plan = encodeWords(['as', 'hew test', 'begin', 'new-root', '0755', cutOff, 'claim', 'owned'])
+  const {stderr, status} = privately(
+    'mount --bind "$1" "$2/a/mnt" && exec env -i 0=words-from 1=0 "$0"',
+    plan,
+    outside,
+    cutOff,
+  )
+  assert.is(
+    stderr,
+    `hew test: ${cutOff}/a/mnt stays: something is mounted there\n` +
+      `hew test: cannot clear ${cutOff} of what an earlier run left\n`,
+  )
+  assert.is(status, 125)
   unharmed()
 })
 

@@ -228,7 +228,7 @@ static int fuzz(unsigned count) {
     for (unsigned i = 0; i < count; i++) {
         if (i % 40 == 0) {
             int fd = open(".", O_RDONLY | O_DIRECTORY);
-            if (!remove_tree_at(fd, "root") || mkdir(root, 0755)) return 1;
+            if (!remove_tree_at(fd, top, "root") || mkdir(root, 0755)) return 1;
             close(fd);
         }
         char *before = tree("root");
@@ -313,7 +313,7 @@ static int deep(unsigned levels) {
     add("copy-tree"), add("%s/source", top), add("keep");
     if (run() || depth_of("root") != levels) return 1;
     int fd = open(".", O_RDONLY | O_DIRECTORY);
-    if (!remove_tree_at(fd, "root") || !remove_tree_at(fd, "source")) return 1;
+    if (!remove_tree_at(fd, top, "root") || !remove_tree_at(fd, top, "source")) return 1;
     printf("%u levels copied, undone and removed\n", levels);
     return 0;
 }
