@@ -173,8 +173,8 @@ function alsoCounting(limited: Part[], found: Hierarchy[]): Part[] {
   return found.flatMap(hierarchy => {
     if (limited.some(part => part.hierarchy === hierarchy)) return []
     if (hierarchy.version === 1 && !hierarchy.controllers.some(name => COUNTING.includes(name))) return []
-    // A cgroup of v2 without controllers would count nothing that v1 does not.
-    if (hierarchy.version === 2 && hierarchy.controllers.length === 0) return []
+    // The tree of v2 on a hybrid machine counts nothing that those of v1 do not.
+    if (hierarchy.version === 2 && found.length > 1) return []
     const above = place(hierarchy, hierarchy.version === 2 ? ['memory', 'pids'] : []) ?? place(hierarchy, [])
     if (above === undefined || (hierarchy.version === 2 && unfit(above))) return []
     try {

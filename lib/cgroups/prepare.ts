@@ -43,7 +43,7 @@ export interface Prepared {
 export function prepare(preparation: Preparation): Prepared {
   const h = unified(preparation)
   if (h === undefined)
-    return {found: 'cgroup v1: its controllers need no preparation', moved: 0, before: [], after: []}
+    return {found: 'v1, whose controllers need no preparation', moved: 0, before: [], after: []}
   if (h.readOnly)
     throw new HewError(
       `${h.mount} is read-only, as in a container without --privileged: start that one with 'docker run --privileged'`,
@@ -57,7 +57,7 @@ export function prepare(preparation: Preparation): Prepared {
   const moved = enable(top, wanted, () => (kernels ? 0 : evacuate(top, `${top}/${preparation.evacuateTo}`)))
   const kind = kernels ? "the kernel's own root: its processes can stay" : "not the kernel's own root"
   return {
-    found: `cgroup v2, ${kind}`,
+    found: `v2, ${kind}`,
     cgroup: top,
     moved,
     before,
@@ -73,9 +73,12 @@ function unified({mount}: Preparation): Hierarchy | undefined {
     found = hierarchies()
   }
   const v2 = found.find(h => h.version === 2)
-  const v1 = found.some(h => h.version === 1)
-  return v1 && !v2?.controllers.length ? undefined : v2
+  // A hybrid machine's tree of v2 has what v1 has left over: nobody waits for that.
+  const useful = v2?.controllers.some(name => USUAL.includes(name))
+  return useful || !found.some(h => h.version === 1) ? v2 : undefined
 }
+
+const USUAL = ['cpu', 'io', 'memory', 'pids']
 
 /** The cgroup to prepare: the topmost that is ours. */
 function topOf(h: Hierarchy, evacuateTo: string): string {
