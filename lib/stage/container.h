@@ -35,6 +35,7 @@ extern struct leftover {
     const char *path;
     dev_t dev;
     ino_t ino;
+    int user_namespace; /* where whoever may own parts of it has an id; -1: we may remove it all as we are */
 } leftover;
 
 struct container {

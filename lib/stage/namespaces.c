@@ -119,6 +119,12 @@ static bool map_ids(const char *number, const char *mapping, const char *setgrou
     return true;
 }
 
+static int open_user_namespace(const char *number) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%s/ns/user", number);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 void tell(enum line what, int directory, const char *name) {
     if (line_fd < 0) return;
     char kind = (char)what, control[CMSG_SPACE(sizeof directory)] = {0};
@@ -183,6 +189,9 @@ static _Noreturn void become_supervisor(struct container *container, const char 
     number[length < 0 ? 0 : length] = 0;
     container->number = number;
     if (maps && !map_ids(number, mapping, setgroups, maps)) give_up(container);
+    /* Files of the other ids in a range are not ours to remove, but for who is in there. The namespace has no
+     * name any more when its last process has ended: only a descriptor keeps it, namespaces(7). */
+    if (maps && leftover.path && geteuid() && !strcmp(mapping, "newuidmap")) leftover.user_namespace = open_user_namespace(number);
     if (send(container->line, "", 1, MSG_NOSIGNAL) < 0) say("the container ended before its steps began");
     supervise(container);
 }

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 
 struct terminal terminal = {.fd = -1};
-struct leftover leftover;
+struct leftover leftover = {.user_namespace = -1};
 
 /* ---- the caller's terminal ---- */
 
@@ -82,10 +82,34 @@ static void listen_to(const struct container *container) {
 
 /* ---- the end ---- */
 
+/*
+ * user_namespaces(7): whoever joins a user namespace of its own making has every capability there, and they
+ * hold for files whose owner and group are mapped in it. Its ids towards the kernel stay what they were, so the
+ * parent directory is still the caller's to change. A child, because nobody comes back out.
+ */
+static void remove_inside(int user_namespace) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        /* Without a PID namespace, some of the container may live on, and trace who joins it (CVE-2016-9962). */
+        prctl(PR_SET_DUMPABLE, 0);
+        /* What has to stay is told once, by who comes after us. */
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        if (null < 0 || dup2(null, STDERR_FILENO) < 0) close(STDERR_FILENO);
+        if (!setns(user_namespace, CLONE_NEWUSER)) remove_tree(leftover.path, leftover.dev, leftover.ino);
+        _exit(0);
+    }
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
+}
+
+static bool remove_leftover(void) {
+    if (leftover.user_namespace >= 0) remove_inside(leftover.user_namespace);
+    return remove_tree(leftover.path, leftover.dev, leftover.ino);
+}
+
 static _Noreturn void finish(const struct container *container, int status, int signal) {
     terminal_give_back(container);
     settle_cgroups(status, signal);
-    if (leftover.path && !remove_tree(leftover.path, leftover.dev, leftover.ino) && status == 0) status = EXIT_HEW;
+    if (leftover.path && !remove_leftover() && status == 0) status = EXIT_HEW;
     listen_to(container);
     forget(!told.executes);
     if (!told.executes) journal_undo();

@@ -429,6 +429,29 @@ requires(
   assert.is(as('--user', 'user', '--', 'id', '-u').stdout, '1000\n')
 })
 
+requires(
+  test,
+  'root',
+  'newuidmap',
+  'setpriv',
+)('--rm as an ordinary user: what other ids of the range own goes, too', () => {
+  fs.writeFileSync(`${here}/subids`, 'nobody:200000:65536\n')
+  // As /tmp: sticky, so that only the owner of a root may remove it.
+  fs.mkdirSync(`${here}/sticky`)
+  fs.chmodSync(`${here}/sticky`, 0o1777)
+  const line = `mount --bind ${here}/subids /etc/subuid && mount --bind ${here}/subids /etc/subgid &&
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '
+      "$0" mkroot --rm --with sh,touch,chown,chmod,mkdir,stat "$1" | "$0" enter --map auto -- sh -ec "$2"' "$@"`
+  const as = (inside: string): Outcome =>
+    run('unshare', ['--mount', 'sh', '-c', line, 'sh', HEW, `${here}/sticky/root`, inside])
+  const files =
+    'touch /x; chown 7:8 /x; mkdir /d /d/e; touch /d/e/y; chown -R 7 /d; chmod 700 /d; stat -c %u:%g /x'
+  assert.equal(as(files), {stdout: '7:8\n', stderr: '', status: 0})
+  assert.equal(fs.readdirSync(`${here}/sticky`), [])
+  assert.equal(as(`${files}; chown 7 /; exit 3`), {stdout: '7:8\n', stderr: '', status: 3})
+  assert.equal(fs.readdirSync(`${here}/sticky`), [])
+})
+
 asRoot('two containers of one root at once do not see each other', async () => {
   const first = await started(['enter', '-r', root, '--', 'bash', '-c', 'echo ready; exec sleep 100'])
   assert.is(inside('ps ax -o args | grep -c "[s]leep" || true'), '0')
