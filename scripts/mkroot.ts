@@ -73,14 +73,15 @@ export default command(
         named === undefined ? freshRoot(rootsDirectory(process.getuid!(), process.env)) : path.resolve(named)
       if (root === '/') throw new HewError("/ is this machine's own root: name another directory")
       const usual = configurationFor(root, caller())
-      const {steps, summary, shell} = making(given, usual)
+      const adding = given.into && isFull(root)
+      const {steps, summary, shell} = making(given, usual, adding)
       const configuration = documentFor(usual, given.rm, shell)
       const text = describe(
         configuration,
         [['root', root], ...summary, ['next', `hew enter -r ${root}`]],
         given,
       )
-      const plan = transaction(root, given.into && isFull(root), steps, printed(text))
+      const plan = transaction(root, adding, steps, printed(text))
       return carryOut(plan, root)
     },
   },
@@ -112,7 +113,7 @@ function isFull(root: string): boolean {
   return new Sysroot(root).list('/').length > 0
 }
 
-function making(given: Given, {root, hostname}: Configuration): Making {
+function making(given: Given, {root, hostname}: Configuration, adding: boolean): Making {
   const at = root!.path
   const machine = new Sysroot('/')
   const layout = layoutOf(machine)
@@ -120,13 +121,14 @@ function making(given: Given, {root, hostname}: Configuration): Making {
   if (given.with.length > 0) return withPrograms(given.with.flatMap(list), layout)
   if (given.from !== undefined) return imported(path.resolve(given.from), at)
   if (given.debootstrap !== undefined) return bootstrapped(given, at)
-  return ofThisMachine(machine, layout, at, hostname!)
+  return ofThisMachine(machine, layout, hostname!, adding ? new Sysroot(at) : undefined)
 }
 
 /** The caller's PATH, and behind it the usual one: an ordinary user's often has no sbin. */
 const search = (): string => [...new Set(`${process.env.PATH ?? ''}:${PATH}`.split(':'))].join(':')
 
-function ofThisMachine(machine: Sysroot, layout: Layout, root: string, hostname: string): Making {
+/** @param there a root that is added to */
+function ofThisMachine(machine: Sysroot, layout: Layout, hostname: string, there?: Sysroot): Making {
   const {found, absent, items} = belongings(machine, search())
   const shell = shellOf(items, layout)
   if (shell === undefined)
@@ -135,8 +137,7 @@ function ofThisMachine(machine: Sysroot, layout: Layout, root: string, hostname:
     )
   const isVim = items.some(({path: file}) => /\/vim(\.\w+)?$/.test(file))
   const files = [...configurationFiles(hostname, shell), ...(isVim ? [EXRC] : [])]
-  const there = new Sysroot(root)
-  const usual = LINKS.filter(([path]) => there.lstat(path).kind === 'missing')
+  const usual = LINKS.filter(([path]) => !there || there.lstat(path).kind === 'missing')
   return {
     steps: populated(layout, {items, files, links: [...usual, ...linksIntoPath(items, PATH)]}),
     summary: [

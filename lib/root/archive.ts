@@ -160,13 +160,18 @@ async function* byTool(
   const store = {stdout: new Oblivion(), stderr: [], stdall: new Oblivion()}
   const running = $({input, store})`${tool} -dc`
   input.on('error', error => running.stdout.destroy(error))
+  running.stdin.on('error', () => {}) // It has ended, and says why.
   yield* running.stdout as AsyncIterable<Buffer>
   const {exitCode, stderr} = await running
   if (exitCode === 127)
     throw new HewError(
       `${archive} is compressed with ${tool}, which is not installed: apt-get install ${name}`,
     )
-  if (exitCode !== 0) throw new HewError(`cannot read ${archive}: ${stderr.trim().split('\n').at(-1)}`)
+  const said = stderr
+    .split('\n')[0]!
+    .replace(/^.*stdin\S*\s*:\s*/, '')
+    .trim()
+  if (exitCode !== 0) throw new HewError(`cannot read ${archive}: ${tool} says: ${said}`)
 }
 
 /** A list that keeps nothing. */

@@ -158,6 +158,14 @@ static bool is_marker(int fd) {
            held.st_dev == named.st_dev;
 }
 
+/* Not removed meanwhile, as by another hew that made it and was interrupted. */
+static bool is_named(int directory) {
+    struct stat st;
+    bool named = !fstat(directory, &st) && st.st_nlink > 0;
+    errno = ENOENT;
+    return named;
+}
+
 static bool empty_root(void) {
     char *names = names_in(root_fd);
     bool all = names != NULL;
@@ -175,7 +183,7 @@ static void step_claim(void) {
         int fd = openat(root_fd, MARKER, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         bool fresh = fd >= 0;
         if (!fresh && errno == EEXIST) fd = open_marker();
-        if (fd < 0 && errno == ENOENT) continue;
+        if (fd < 0 && errno == ENOENT && is_named(root_fd)) continue;
         if (fd < 0) fail(errno, "cannot create %s", in_root(MARKER));
         struct marker before = read_marker(fd);
         if (flock(fd, LOCK_EX | LOCK_NB)) {
@@ -200,7 +208,13 @@ static void step_claim(void) {
 
 static void step_release(void) {
     if (claimed < 0) return;
+    struct stat st;
+    int fd = open_beneath("/", O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0 || fstat(fd, &st)) fail(errno, "cannot look at %s", root_path);
     if (unlinkat(root_fd, MARKER, 0)) fail(errno, "cannot remove %s", in_root(MARKER));
+    /* The marker leaves no trace in the root's own time, which an archive may have set. */
+    futimens(fd, (struct timespec[]){{.tv_nsec = UTIME_OMIT}, st.st_mtim});
+    close(fd);
     close(claimed);
     claimed = -1;
 }

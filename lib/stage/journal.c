@@ -212,6 +212,8 @@ static bool take_back_in(int directory, const struct entry *entry) {
 static bool take_back(int directory, const struct entry *entry) {
     if (directory < 0) return false;
     if (take_back_in(directory, entry)) return true;
+    /* Somebody else has put something into the directory, another hew perhaps: it is not ours alone any more. */
+    if (errno == ENOTEMPTY || errno == EEXIST) return true;
     /* A directory that was made read-only, and we are not root. */
     struct stat st;
     if (errno != EACCES || fstat(directory, &st) || !set_mode(directory, (st.st_mode & 07777) | S_IRWXU)) return false;

@@ -46,6 +46,14 @@ function inRoot(root: string, ...command: string[]): Outcome {
   return run('chroot', [root, ...command], {env: {PATH: '/usr/sbin:/usr/bin:/sbin:/bin', TERM: 'xterm'}})
 }
 
+/** ps and its kin will not even say their version without /proc. */
+function withProc(root: string, ...command: string[]): Outcome {
+  const script = 'mount -t proc proc "$1/proc" && exec chroot "$@"'
+  return run('unshare', ['--mount', '--pid', '--fork', 'sh', '-c', script, '-', root, ...command], {
+    env: {TERM: 'xterm'},
+  })
+}
+
 // ---- the default root ----
 
 const HARMLESS: Record<string, string[]> = {
@@ -68,7 +76,7 @@ const HARMLESS: Record<string, string[]> = {
 test('every program of the lesson starts in the default root', () => {
   const root = made()
   for (const program of PROGRAMS) {
-    const {stderr, status} = inRoot(root, program, ...(HARMLESS[program] ?? ['--version']))
+    const {stderr, status} = withProc(root, program, ...(HARMLESS[program] ?? ['--version']))
     assert.is(status, program === 'false' ? 1 : 0, `${program}: ${stderr}`)
   }
 })
@@ -80,7 +88,7 @@ test('names, terminals and UTF-8 work there', () => {
     shell('id -un; id -gn; ls -ld /tmp | cut -c1-10; cat /etc/hostname').stdout,
     `root\nroot\ndrwxrwxrwt\n${count}\n`,
   )
-  assert.is(shell('export LC_ALL=C.UTF-8; word=äöü; echo ${#word}').stdout, '3\n')
+  assert.is(shell('echo äöü | LC_ALL=C.UTF-8 sed s/./x/g').stdout, 'xxx\n')
   for (const terminal of ['linux', 'xterm-256color', 'screen', 'tmux-256color', 'vt100'])
     assert.is(shell(`TERM=${terminal} clear`).status, 0, terminal)
   assert.is(shell('seq 3 | xargs -n1 printf "<%s>" | tee /tmp/x; grep -c . /tmp/x').stdout, '<1><2><3>1\n')
@@ -105,13 +113,9 @@ test('an ordinary user has roots of their own', () => {
   const root = stdout.trim()
   assert.ok(root.startsWith(`${home}/.local/share/hew/roots/`))
   assert.ok(names(root).includes('usr/bin/bash'))
-  assert.ok(
-    names(root).some(name => name.endsWith('sbin/ip')),
-    'also what is not in a user’s PATH',
-  )
   const ids = run(
     'unshare',
-    ['--user', '--map-root-user', 'chroot', root, 'sh', '-c', 'id -u; ls -d /tmp'],
+    ['--user', '--map-root-user', '/usr/sbin/chroot', root, 'sh', '-c', 'id -u; ls -d /tmp'],
     options,
   )
   assert.is(ids.stdout, '0\n/tmp\n')
@@ -175,7 +179,7 @@ requires(
   fs.copyFileSync('/lib/ld-musl-x86_64.so.1', `${machine}/lib/ld-musl-x86_64.so.1`)
   fs.chmodSync(`${machine}/lib/ld-musl-x86_64.so.1`, 0o755)
   assert.is(onMachine(machine, '/new').stderr, '')
-  assert.is(inRoot(`${machine}/new`, 'sh', '-c', 'uname').stdout, 'musl\n')
+  assert.is(inRoot(`${machine}/new`, '/bin/uname').stdout, 'musl\n')
 })
 
 test('on a machine without any shell', () => {
@@ -294,11 +298,7 @@ test('the disk is full: nothing is left', () => {
   fs.mkdirSync(place)
   const archive = `${here}/large.tar`
   fs.writeFileSync(archive, tar({path: 'a/b', content: Buffer.alloc(6 << 20, 1)}))
-  for (const how of [
-    '',
-    `--from ${archive}`,
-    '--from /usr/share/bash-completion --from-nothing'.slice(0, 0),
-  ]) {
+  for (const how of ['', `--from ${archive}`]) {
     const script = `mount -t tmpfs -o size=4m tmpfs ${place} && '${HEW}' mkroot -q ${place}/a/root ${how}; status=$?; find ${place}; exit $status`
     const {stdout, stderr, status} = run('unshare', ['--mount', 'sh', '-c', script])
     assert.match(stderr, /^hew mkroot: cannot .*: No space left on device\n$/)
@@ -386,7 +386,10 @@ test('an ordinary user imports what is theirs, and is told of devices', () => {
   const {stdout, stderr, status} = run(HEW, ['mkroot', '-q', `${home}/root`, '--from', archive], NOBODY)
   assert.is(stdout, `${home}/root\n`)
   assert.is(status, 0)
-  assert.match(stderr, /^hew mkroot: .*(device|null|disk).*\n$/)
+  assert.match(
+    stderr,
+    /^hew mkroot: devices are left out, .*\/(null|disk) is the first: Operation not permitted\nhew mkroot: .*\/d\/capable is without its file capabilities: Operation not permitted\n$/,
+  )
   const file = fs.lstatSync(`${home}/root/d/setuid`)
   assert.equal([file.uid, file.mode & 0o7777], [NOBODY.uid, 0o755])
   assert.is(fs.readlinkSync(`${home}/root/d/link`), '../d/file')
@@ -399,8 +402,8 @@ test('damaged and cut off archives: an error, nothing left', () => {
   for (const [compression, damage] of [
     ['', /cut off/],
     ['-z', /cut off|make no sense/],
-    ['-J', /xz: .*/],
-    ['--zstd', /zstd.*|cut off/],
+    ['-J', /xz says: Unexpected end of input$/m],
+    ['--zstd', /zstd says: .*premature end$/m],
   ] as const) {
     const archive = fresh()
     run('tar', ['-C', source, ...(compression ? [compression] : []), '-cf', archive, '.'])
@@ -466,6 +469,14 @@ const hostile: Record<string, [archive: Made[], comesTo: string[] | RegExp]> = {
       {path: 'x', type: '2', target: canary},
       {path: 'x/new', content: 'y'},
     ],
+    /No such file or directory$/,
+  ],
+  'the same where the way exists inside': [
+    [
+      {path: `${canary}/`, type: '5'},
+      {path: 'x', type: '2', target: canary},
+      {path: 'x/new', content: 'y'},
+    ],
     ['x', ...parents(`${canary}/new`)],
   ],
   'a link out by .., and a file behind it': [
@@ -473,7 +484,7 @@ const hostile: Record<string, [archive: Made[], comesTo: string[] | RegExp]> = {
       {path: 'x', type: '2', target: `${'../'.repeat(30)}${canary.slice(1)}`},
       {path: 'x/file', content: 'y'},
     ],
-    ['x', ...parents(`${canary}/file`)],
+    /No such file or directory$/,
   ],
   'a link out by steps': [
     [
@@ -482,7 +493,7 @@ const hostile: Record<string, [archive: Made[], comesTo: string[] | RegExp]> = {
       {path: 'y/z', type: '2', target: `../..${canary}`},
       {path: 'z/file', content: 'y'},
     ],
-    ['x', 'y', 'z', ...parents(`${canary}/file`)],
+    /No such file or directory$/,
   ],
   'a link to a file, and that file': [
     [
@@ -661,45 +672,52 @@ test('hostile: a thousand random archives write nothing outside, and what fails 
 
 // ---- an import that is cut short ----
 
-function endlessArchive(): string {
+/** A pipe that an archive's beginning comes through, and then nothing, while `use` is at work. */
+async function withEndlessArchive(use: (pipe: string) => Promise<void>): Promise<void> {
   const pipe = fresh()
+  const beginning = `${pipe}.tar`
   run('mkfifo', [pipe])
-  const writer = spawn('sh', ['-c', 'cat "$1" - > "$0"; :', pipe, `${here}/beginning.tar`], {
-    stdio: ['pipe', 'ignore', 'ignore'],
+  const large = 'x'.repeat(200_000)
+  fs.writeFileSync(
+    beginning,
+    Buffer.concat([entry({path: 'a/b', content: large}), entry({path: 'c', content: large})]),
+  )
+  const writer = spawn('sh', ['-c', 'exec > "$1"; cat "$2"; exec sleep 60', '-', pipe, beginning], {
+    stdio: 'ignore',
   })
-  process.on('exit', () => writer.kill('SIGKILL'))
-  return pipe
+  try {
+    await use(pipe)
+  } finally {
+    writer.kill('SIGKILL')
+  }
 }
 
 test('an import that is interrupted, or killed, leaves nothing or its mark', async () => {
-  fs.writeFileSync(
-    `${here}/beginning.tar`,
-    Buffer.concat([
-      entry({path: 'a/b', content: 'x'.repeat(200_000)}),
-      entry({path: 'c', content: 'y'.repeat(200_000)}),
-    ]),
-  )
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
     const root = fresh()
-    const child = spawn(HEW, ['mkroot', '-q', `${root}/r`, '--from', endlessArchive()], {stdio: 'ignore'})
-    while (!fs.existsSync(`${root}/r/a/b`)) await sleep(2)
-    child.kill(signal)
-    await ended(child)
-    if (signal !== 'SIGKILL') assert.is(child.exitCode, signal === 'SIGINT' ? 130 : 143)
-    // After a kill -9 the stage finds its words at an end, and undoes what it did.
-    for (let i = 0; i < 100 && fs.existsSync(root); i++) await sleep(20)
-    assert.not(fs.existsSync(root), signal)
+    await withEndlessArchive(async pipe => {
+      const child = spawn(HEW, ['mkroot', '-q', `${root}/r`, '--from', pipe], {stdio: 'ignore'})
+      while (!fs.existsSync(`${root}/r/a/b`)) await sleep(2)
+      child.kill(signal)
+      await ended(child)
+      if (signal !== 'SIGKILL') assert.is(child.exitCode, signal === 'SIGINT' ? 130 : 143)
+      // After a kill -9 the stage finds its words at an end, and undoes what it did.
+      for (let i = 0; i < 100 && fs.existsSync(root); i++) await sleep(20)
+      assert.not(fs.existsSync(root), signal)
+    })
   }
 })
 
 test('an import of which both processes are killed -9 is unfinished, and made anew', async () => {
   const root = fresh()
-  const child = spawn(HEW, ['mkroot', '-q', root, '--from', endlessArchive()], {stdio: 'ignore'})
-  while (!fs.existsSync(`${root}/a/b`)) await sleep(2)
-  const stage = Number(fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8'))
-  process.kill(stage, 'SIGKILL')
-  child.kill('SIGKILL')
-  await ended(child)
+  await withEndlessArchive(async pipe => {
+    const child = spawn(HEW, ['mkroot', '-q', root, '--from', pipe], {stdio: 'ignore'})
+    while (!fs.existsSync(`${root}/a/b`)) await sleep(2)
+    const stage = Number(fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8'))
+    process.kill(stage, 'SIGKILL')
+    child.kill('SIGKILL')
+    await ended(child)
+  })
   assert.ok(names(root).includes('.hew-unfinished'))
   assert.is(hew('mkroot', '-q', root, '--empty').status, 0)
   assert.not(names(root).includes('a'))
