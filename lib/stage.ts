@@ -1,6 +1,6 @@
 import * as fs from 'node:fs'
 import {constants} from 'node:os'
-import {EXIT, HewError} from './errors.ts'
+import {EXIT, HewError, reason} from './errors.ts'
 import {packaged} from './launch.ts'
 import {type Plan, refusal, words} from './step.ts'
 
@@ -108,15 +108,16 @@ export async function stream(
     detached: true,
   })
   const abort = new AbortController()
-  const ended = new Promise<number>(resolve => {
-    stage.once('error', () => resolve(EXIT.hew))
+  const ended = new Promise<number>((resolve, reject) => {
+    stage.once('error', error => reject(new HewError(`cannot start the stage: ${reason(error)}`)))
     stage.once('exit', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]))
   })
   let running = true
-  void ended.then(() => {
+  const stop = (): void => {
     running = false
     abort.abort()
-  })
+  }
+  ended.then(stop, stop)
   stage.stdin.on('error', () => {}) // It has ended, and says why itself.
   let caught: NodeJS.Signals | undefined
   const interrupt = (signal: NodeJS.Signals): void => {
