@@ -14,5 +14,8 @@ export const callersFileLimit: string | undefined = /^nofile=(\w+:\w+)$/.exec(
   process.env.HEW_LAUNCH ?? '',
 )?.[1]
 
+/** Where the launcher has put the descriptor of `--verdict FD`, out of Node's reach. */
+export const VERDICT_FD = 99
+
 // Nothing of hew's own is handed to a program that it starts.
 delete process.env.HEW_LAUNCH

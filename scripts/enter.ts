@@ -1,3 +1,4 @@
+import * as fs from 'node:fs'
 import * as path from 'node:path'
 import {hierarchies} from '../lib/cgroups/hierarchies.ts'
 import {cgroupName, cgroupPlan} from '../lib/cgroups/plan.ts'
@@ -12,7 +13,7 @@ import {type Adjustments, adjust, bindMount, namespaceTypes, tmpfsMount} from '.
 import {PATH} from '../lib/document/defaults.ts'
 import type {Configuration, IdMapping} from '../lib/document/oci.ts'
 import {HewError, UsageError} from '../lib/errors.ts'
-import {callersFileLimit} from '../lib/launch.ts'
+import {callersFileLimit, packaged, VERDICT_FD} from '../lib/launch.ts'
 import {type ExecProblem, explainExec} from '../lib/programs/explain.ts'
 import {execProblemText} from '../lib/programs/problem.ts'
 import {become, carryOut} from '../lib/stage.ts'
@@ -148,8 +149,18 @@ function limitSteps(document: Configuration, root: string, verdict: string | und
   const asked = document.linux?.resources ?? {}
   if (verdict === undefined && Object.keys(asked).every(key => key === 'devices')) return []
   const steps = cgroupPlan(asked, cgroupName(root), hierarchies(), verdict !== undefined)
-  if (verdict === undefined) return steps
-  return [{do: 'verdict', to: /^\d+$/.test(verdict) ? Number(verdict) : path.resolve(verdict)}, ...steps]
+  return verdict === undefined ? steps : [{do: 'verdict', to: verdictTo(verdict)}, ...steps]
+}
+
+function verdictTo(word: string): string | number {
+  if (!/^\d+$/.test(word)) return path.resolve(word)
+  const fd = packaged ? VERDICT_FD : Number(word)
+  try {
+    fs.fstatSync(fd)
+  } catch {
+    throw new UsageError(`--verdict ${word}: the descriptor ${word} is not open`)
+  }
+  return fd
 }
 
 function notHonoured(field: string, why: string): void {

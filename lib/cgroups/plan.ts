@@ -91,17 +91,12 @@ function unavailable(h: Hierarchy, needed: string[], found: Hierarchy[]): string
   const missing = needed.filter(controller => !available.includes(controller))
   if (missing.length > 0 && found.length > 1 && available.length === 0)
     return `the limit of ${missing.join(', ')} cannot be set: this machine has no ${missing.join(', ')} controller`
-  if (systemdRuns() && missing.length + 1 > 0 && !delegated(own))
-    return `systemd manages the cgroups here and has not left ${needed.join(', ')} to us: start with '${delegation()} ...', and run 'hew cgroup-init' in there`
+  if (systemdRuns() && (unitOf(own) === undefined || available.length === 0))
+    return `systemd manages the cgroups here and has left none to us: start with '${delegation()} ...', and run 'hew cgroup-init' in there`
   if (missing.length > 0)
     return `the limit of ${missing.join(', ')} cannot be set: ${within} has only the controllers ${available.join(', ') || 'of nobody'}`
   if (h.readOnly) return unwritable(h, h.mount, {code: 'EROFS'})
   return `${needed.join(' and ')} ${needed.length > 1 ? 'are' : 'is'} not enabled for cgroups below ${within}: run 'hew cgroup-init' first`
-}
-
-function delegated(own: string): boolean {
-  const unit = unitOf(own)
-  return unit !== undefined && words(`${unit}/cgroup.controllers`).length > 0
 }
 
 /** Whoever enables cpu or pids in a cgroup that holds processes makes it "domain threaded", and what is made in it "domain invalid". */

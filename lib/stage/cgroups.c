@@ -289,8 +289,8 @@ static void write_verdict(const struct tally *tally, int status, int signal) {
 static void step_verdict(void) {
     bool by_name = !strcmp(word_kept(), "file");
     const char *target = word();
-    verdict_fd = by_name ? open(target, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)
-                         : fcntl(atoi(target), F_DUPFD_CLOEXEC, 3);
+    verdict_fd = by_name ? open(target, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : atoi(target);
+    if (!by_name && fcntl(verdict_fd, F_SETFD, FD_CLOEXEC)) verdict_fd = -1;
     if (verdict_fd < 0) fail(errno, "cannot write the verdict to %s%s", by_name ? "" : "descriptor ", target);
 }
 
