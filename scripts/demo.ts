@@ -31,6 +31,7 @@ async function show(line: string, expected: {status?: number; output: RegExp; mo
   console.log(`\n${bold(`$ ${line}`)}`)
   const {exitCode, stdout, stderr} = await $({
     nothrow: true,
+    quiet: true,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {...process.env, PATH: `${dist}:${process.env.PATH}`, root},
   })`sh -c ${line}`
@@ -47,6 +48,17 @@ async function show(line: string, expected: {status?: number; output: RegExp; mo
 
 function heading(text: string): void {
   console.log(`\n\n${bold(text)}\n${'─'.repeat(text.length)}`)
+}
+
+/** Why limits cannot be had on this machine, in hew's own words. */
+async function limitsLacking(): Promise<string | undefined> {
+  const line = 'hew mkroot --rm --with true | hew limit --memory 80M --cpu 5% --pids 3 | hew enter -- true'
+  const {exitCode, stderr} = await $({
+    nothrow: true,
+    quiet: true,
+    env: {...process.env, PATH: `${dist}:${process.env.PATH}`},
+  })`sh -c ${line}`
+  return exitCode === 0 ? undefined : stderr.trim()
 }
 
 heading('A root of your own')
@@ -77,6 +89,24 @@ heading('Namespaces: the machine, and the container')
 const look = 'readlink /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/net /proc/self/ns/user'
 await show(look, {output: /pid:\[\d+\]/})
 await show(`hew mkroot --rm --with sh,readlink | hew enter -- ${look}`, {output: /pid:\[\d+\]/})
+
+heading('Limits: memory, CPU, processes')
+const cannot = await limitsLacking()
+if (cannot) console.log(`Not shown here: ${cannot}`)
+else {
+  await show(
+    "hew mkroot --rm | hew limit --memory 80M | hew enter -- sh -c 'yes | tr \\\\n x | head -c 1048576000 | grep n'",
+    {status: 137, output: /killed by its memory limit \(80 MiB, 1 kill\)/},
+  )
+  await show(
+    "hew mkroot --rm | hew limit --cpu 5% | hew enter -- sh -c 'yes > /dev/null & sleep 3; kill $!'",
+    {output: /held back \d\.\d s of CPU \(limit 5% of a CPU\)/},
+  )
+  await show(
+    "hew mkroot --rm | hew limit --pids 3 | hew enter -- sh -c 'for i in 1 2 3 4 5; do sleep 15 & echo $i; done'",
+    {status: 2, output: /1\n2\n[\s\S]*refused 1 fork \(pids limit 3\)/},
+  )
+}
 
 console.log(
   failed === 0 ? '\nEvery step did what it says.' : `\nSteps that did not do what they say: ${failed}`,
