@@ -1,6 +1,6 @@
 import type {Resources, Throttle} from '../document/oci.ts'
 import {HewError} from '../errors.ts'
-import type {DeviceLimit} from './values.ts'
+import {type DeviceLimit, noLimit} from './values.ts'
 
 /** A line that is written to a file of a cgroup. */
 export interface Setting {
@@ -181,13 +181,22 @@ export function settings(
 ): Setting[] {
   if (resources.memory?.disableOOMKiller)
     throw new HewError('refused: linux.resources.memory.disableOOMKiller: cgroup v2 has no such thing')
+  const files = [
+    ...Object.entries(resources.unified ?? {}),
+    ...(resources.hugepageLimits ?? []).map(({pageSize}) => [`hugetlb.${pageSize}.max`, ''] as const),
+  ]
+  for (const [file, value] of files) {
+    const why = noLimit(file, value)
+    if (why) throw new HewError(`refused: linux.resources: ${why}`)
+  }
   const inForce = (of: {v1: Setting[]; v2: Setting[]}): Setting[] => {
     const kind = version((of.v2[0] ?? of.v1[0])?.controller ?? '')
     return kind === 1 ? of.v1 : of.v2
   }
   const rows = TABLE.flatMap(row => {
     const value = row.of(resources) as never
-    if (value === undefined || value === null) return []
+    // 0 is what runtimes written in Go take for nothing said.
+    if (value === undefined || value === null || value === 0) return []
     // No swap on top where the kernel counts none: nothing is left open.
     const optional = row.of === TABLE[1]!.of && resources.memory?.swap === resources.memory?.limit
     const made = [row.v1?.(value, resources), row.v2?.(value, resources)].map(entry =>

@@ -96,6 +96,9 @@ function unavailable(h: Hierarchy, needed: string[], found: Hierarchy[]): string
   if (missing.length > 0)
     return `the limit of ${missing.join(', ')} cannot be set: ${within} has only the controllers ${available.join(', ') || 'of nobody'}`
   if (h.readOnly) return unwritable(h, h.mount, {code: 'EROFS'})
+  const enabled = words(`${within}/cgroup.subtree_control`)
+  if (needed.every(controller => enabled.includes(controller)))
+    return `hew is in the cgroup ${own}, which is limited itself: a container beside it would escape from that, start hew outside of it`
   return `${needed.join(' and ')} ${needed.length > 1 ? 'are' : 'is'} not enabled for cgroups below ${within}: run 'hew cgroup-init' first`
 }
 
@@ -111,11 +114,11 @@ function unfit(above: string): string | undefined {
 function unwritable(h: Hierarchy, above: string, error: unknown): string {
   if ((error as NodeJS.ErrnoException).code === 'EROFS')
     return `limits need a cgroup of their own, and ${h.mount} is read-only, as in a container without --privileged: start that one with 'docker run --privileged'`
-  return `limits need a cgroup of their own, and none can be made in ${above}: ${reason(error)}: run hew as root, or below '${delegation()}'`
+  return `limits need a cgroup of their own, and none can be made in ${above}: ${reason(error)}: ${systemdRuns() ? `start with '${delegation()} ...'` : 'this takes root'}`
 }
 
 const HINTS = {
-  ENOENT: 'this kernel has no such limit',
+  ENOENT: 'these cgroups have no such limit',
   EINVAL: 'the kernel does not take this value',
   ERANGE: 'the kernel does not take this value',
   EBUSY: 'the kernel does not take this value here',
@@ -148,7 +151,7 @@ export function cgroupPlan(resources: Resources, name: string, found: Hierarchy[
         file: setting.file,
         value: setting.value,
         optional: setting.optional ?? false,
-        hints: HINTS,
+        hints: hierarchy.version === 1 ? {...HINTS, ENOENT: 'cgroup v1 has no such limit'} : HINTS,
       })),
     ),
     {do: 'cgroup-join', paths},

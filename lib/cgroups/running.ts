@@ -219,7 +219,7 @@ class Change {
 }
 
 const WHY: Record<string, string> = {
-  ENOENT: 'this kernel has no such limit',
+  ENOENT: 'these cgroups have no such limit',
   EINVAL: 'the kernel does not take this value',
   ERANGE: 'the kernel does not take this value',
   EBUSY: 'more than that is used now',

@@ -164,6 +164,14 @@ function deviceNumber(word: string, device: string): {major: number; minor: numb
   return {major: (file.rdev >>> 8) & 0xfff, minor: (file.rdev & 0xff) | ((file.rdev >>> 12) & 0xfff00)}
 }
 
+/** Why a cgroup has no such file to set, or undefined: a path, or one that moves, freezes and kills. */
+export function noLimit(file: string, value: string): string | undefined {
+  if (!/^[a-z0-9_]+(\.[A-Za-z0-9_]+)+$/.test(file))
+    return `${file} is no file of a cgroup: they are named as memory.max is`
+  if (file.startsWith('cgroup.') && !file.startsWith('cgroup.max.')) return `${file} is no limit`
+  return /[\0\n]/.test(value) ? 'its value is more than one line' : undefined
+}
+
 /**
  * `FILE=VALUE` of a cgroup's own files.
  * @throws UsageError
@@ -171,11 +179,7 @@ function deviceNumber(word: string, device: string): {major: number; minor: numb
 export function assignment(word: string): [file: string, value: string] {
   const [, file, value] = /^([^=]*)=(.*)$/s.exec(word) ?? []
   if (!file || !value) throw new UsageError(`--set ${word}: it is FILE=VALUE, as in memory.low=20M`)
-  if (!/^[a-z0-9_]+(\.[A-Za-z0-9_]+)+$/.test(file))
-    throw new UsageError(`--set ${word}: ${file} is no file of a cgroup: they are named as memory.max is`)
-  // Those are not limits: they move, freeze and kill.
-  if (file.startsWith('cgroup.') && !file.startsWith('cgroup.max.'))
-    throw new UsageError(`--set ${word}: ${file} is no limit`)
-  if (/[\0\n]/.test(value)) throw new UsageError(`--set ${file}: its value is more than one line`)
+  const why = noLimit(file, value)
+  if (why) throw new UsageError(`--set ${word}: ${why}`)
   return [file, value]
 }

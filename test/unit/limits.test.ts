@@ -162,6 +162,18 @@ test('what other runtimes write is translated as runc does', () => {
   assert.equal(lines({cpu: {shares: 262144}}, 2), ['cpu.weight=10000'])
 })
 
+test('a document cannot reach beside the cgroup, nor move or kill', () => {
+  for (const file of ['../x', 'memory.max/../../x', 'cgroup.procs', 'cgroup.kill', '.', ''])
+    assert.throws(() => lines({unified: {[file]: '1'}}, 2), /^refused: linux.resources: /, file)
+  assert.throws(() => lines({unified: {'memory.max': '1\n2'}}, 2), /more than one line/)
+  assert.throws(() => lines({hugepageLimits: [{pageSize: '/../2MB', limit: 1}]}, 2), /refused/)
+  assert.equal(lines({hugepageLimits: [{pageSize: '2MB', limit: 7}]}, 1), ['hugetlb.2MB.limit_in_bytes=7'])
+})
+
+test('0 is no limit: runtimes written in Go say it where nothing was said', () => {
+  assert.equal(lines({memory: {limit: 0, swap: 0}, cpu: {shares: 0, quota: 0}, pids: {limit: 0}}, 2), [])
+})
+
 test('hybrid: each controller where it is', () => {
   const files = settings({memory: {limit: 1}, pids: {limit: 2}}, c => (c === 'pids' ? 2 : 1)).map(
     ({file}) => file,
