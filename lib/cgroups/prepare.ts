@@ -152,15 +152,22 @@ function attempt(file: string, value: string): void {
   }
 }
 
+/** So long may their number not have fallen before we say that it never will. */
 const PATIENCE_MS = 20_000
 
 /** Moves every process of a cgroup, until none is left: they fork meanwhile, and end. How many that were. */
 function evacuate(from: string, to: string): number {
   const moved = new Set<string>()
-  const until = Date.now() + PATIENCE_MS
+  let fewest = Number.POSITIVE_INFINITY
+  let until = 0
   for (;;) {
     const left = words(`${from}/cgroup.procs`)
     if (left.length === 0) return moved.size
+    if (left.length < fewest) {
+      fewest = left.length
+      until = Date.now() + PATIENCE_MS
+    } else if (Date.now() > until)
+      throw new HewError(`processes keep coming to ${from}: ${left.slice(0, 5).join(', ')} are there now`)
     make(to)
     const stuck = left.filter(pid => !move(pid, to, moved))
     // 0: a process that our PID namespace has no number for. To write 0 would mean ourselves.
@@ -169,8 +176,6 @@ function evacuate(from: string, to: string): number {
       throw new HewError(
         `${outside} ${outside === 1 ? 'process' : 'processes'} in ${from} cannot be moved from here, as they belong to another PID namespace: somebody entered the container from outside (docker exec, nsenter), and has to leave`,
       )
-    if (Date.now() > until)
-      throw new HewError(`processes keep coming to ${from}: ${left.slice(0, 5).join(', ')} are there now`)
   }
 }
 

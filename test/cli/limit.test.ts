@@ -137,6 +137,25 @@ asRoot('the verdict cannot be written: nothing starts', () => {
   assert.is(status, 125)
 })
 
+asRoot('the verdict: to a file, to a descriptor of the caller', () => {
+  const enter = `hew enter -r / --read-only --share cgroup`
+  const {stdout, status} = shell(
+    `${enter} --verdict 3 -- sh -c 'echo lost >&3; exit 4' 3>&1 >/dev/null 2>&1; echo $?
+    ${enter} --verdict=${here}/verdict -- sh -c 'kill -9 $$'; cat ${here}/verdict`,
+  )
+  const [first, code, second] = stdout.trimEnd().split('\n')
+  assert.is(status, 0)
+  // The command in the container has no such descriptor.
+  const {exitStatus, signal, cpuSeconds, wallSeconds, oomKills} = JSON.parse(first!)
+  assert.equal([exitStatus, signal, code], [4, null, '4'])
+  assert.ok(cpuSeconds > 0 && wallSeconds > 0 && !oomKills)
+  assert.equal([JSON.parse(second!).exitStatus, JSON.parse(second!).signal], [137, 9])
+  assert.is(
+    shell(`${enter} --verdict 7 -- true`).stderr,
+    "hew enter: --verdict 7: the descriptor 7 is not open\nhew enter: see 'hew enter --help'\n",
+  )
+})
+
 asRoot('what cannot be had is refused, and nothing starts', () => {
   const enter = (resources: object): Outcome => {
     const config = JSON.parse(given)
