@@ -141,7 +141,7 @@ asRoot('the verdict: to a file, to a descriptor of the caller', () => {
   const enter = `hew enter -r / --read-only --share cgroup`
   const {stdout, status} = shell(
     `${enter} --verdict 3 -- sh -c 'echo lost >&3; exit 4' 3>&1 >/dev/null 2>&1; echo $?
-    ${enter} --verdict=${here}/verdict -- sh -c 'kill -9 $$'; cat ${here}/verdict`,
+    ${enter} --share pid --verdict=${here}/verdict -- sh -c 'kill -9 $$'; cat ${here}/verdict`,
   )
   const [first, code, second] = stdout.trimEnd().split('\n')
   assert.is(status, 0)
