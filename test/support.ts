@@ -1,5 +1,5 @@
 import {spawnSync} from 'node:child_process'
-import {existsSync, mkdtempSync, rmSync} from 'node:fs'
+import {existsSync, mkdtempSync, readFileSync, rmSync, statfsSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join, resolve} from 'node:path'
 
@@ -69,7 +69,7 @@ interface Probe {
   /** Why a test cannot run here, or undefined. */
   lacking(): string | undefined
   /** Where CI may be without it. Everything else is there, or CI has to fail. */
-  optional?: true
+  optional?: boolean
 }
 
 const program = (name: string): Probe => ({
@@ -79,9 +79,35 @@ const program = (name: string): Probe => ({
       : `${name} is not installed`,
 })
 
+/** Whether this runs under the test kernel (test/guest). */
+export const IN_GUEST = /^vendor_id\s*: User Mode Linux$/m.test(readFileSync('/proc/cpuinfo', 'utf8'))
+
+/** CGROUP2_SUPER_MAGIC of <linux/magic.h> */
+const CGROUP2 = 0x63677270
+
 /** What tests may ask of a machine. A name that is not here fails the test that asks for it. */
 const probes: Record<string, Probe> = {
   root: {lacking: () => (process.getuid!() === 0 ? undefined : 'this takes root')},
+  guest: IN_GUEST
+    ? {lacking: () => 'the test kernel does not run in the test kernel', optional: true}
+    : program('linux.uml'),
+  // Its shadow memory lies above what user-mode-linux has for a process.
+  asan: IN_GUEST
+    ? {lacking: () => 'AddressSanitizer does not run in the test kernel', optional: true}
+    : program('gcc'),
+  native: {
+    lacking: () =>
+      IN_GUEST ? 'no kernel has a part in it, and it would take minutes in the test kernel' : undefined,
+    optional: true,
+  },
+  cgroup2: {
+    lacking: () =>
+      existsSync('/sys/fs/cgroup') && statfsSync('/sys/fs/cgroup').type === CGROUP2
+        ? undefined
+        : 'cgroup v2 is not the only hierarchy here',
+    // The guest has it.
+    optional: !IN_GUEST,
+  },
   crun: program('crun'),
   runc: program('runc'),
   busybox: program('busybox'),
@@ -91,6 +117,7 @@ const probes: Record<string, Probe> = {
   'musl-gcc': program('musl-gcc'),
   newuidmap: program('newuidmap'),
   setpriv: program('setpriv'),
+  setcap: program('setcap'),
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: uvu's own type of a suite's context is any
