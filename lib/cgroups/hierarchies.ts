@@ -1,4 +1,5 @@
 import * as fs from 'node:fs'
+import * as path from 'node:path'
 
 /** A mounted tree of cgroups: the one of v2, or one of those of v1 (cgroups(7)). */
 export interface Hierarchy {
@@ -93,11 +94,11 @@ export function cgroupOf(
     const own = list.split(',').map(name => V1_NAMES[name] ?? name)
     return version === 2 ? id === '0' : controllers.every(name => own.includes(name))
   })
-  const path = line?.replace(/^[^:]*:[^:]*:/, '')
+  const named = line?.replace(/^[^:]*:[^:]*:/, '')
   // A process outside of our cgroup namespace: `/../other`. One whose cgroup was removed: `/gone (deleted)`.
-  if (path === undefined || path.startsWith('/..') || path.endsWith(' (deleted)')) return undefined
-  if (root === '/') return path === '/' ? mount : mount + path
-  return path === root || path.startsWith(`${root}/`) ? mount + path.slice(root.length) : undefined
+  if (named === undefined || named.startsWith('/..') || named.endsWith(' (deleted)')) return undefined
+  if (root === '/') return named === '/' ? mount : mount + named
+  return named === root || named.startsWith(`${root}/`) ? mount + named.slice(root.length) : undefined
 }
 
 /** True for the root of the whole machine: it alone has no type, and no limits. */
@@ -133,6 +134,24 @@ function limitsNothing(directory: string): boolean {
   })
 }
 
+function isOurs(directory: string): boolean {
+  try {
+    for (const file of [directory, `${directory}/cgroup.procs`]) fs.accessSync(file, fs.constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** The highest cgroup above this one that is ours to divide: the unit that systemd has left to us, or as far as we may write. */
+export function topmost(h: Hierarchy, own: string): string {
+  const unit = systemdRuns() ? unitOf(own) : undefined
+  if (unit !== undefined || !isOurs(own)) return unit ?? h.mount
+  let at = own
+  while (at !== h.mount && isOurs(path.dirname(at))) at = path.dirname(at)
+  return at
+}
+
 /**
  * The cgroup in which hew makes others, with these controllers enabled for them; or undefined.
  *
@@ -142,7 +161,7 @@ function limitsNothing(directory: string): boolean {
 export function place(h: Hierarchy, needed: string[]): string | undefined {
   const own = cgroupOf('self', h)
   if (h.version === 1 || own === undefined) return own
-  const top = (systemdRuns() && unitOf(own)) || h.mount
+  const top = topmost(h, own)
   for (let at = own; ; at = at.replace(/\/[^/]*$/, '')) {
     const enabled = words(`${at}/cgroup.subtree_control`)
     if (needed.every(controller => enabled.includes(controller))) return at

@@ -10,6 +10,7 @@ import {
   place,
   read,
   systemdRuns,
+  topmost,
   unitOf,
   words,
 } from './hierarchies.ts'
@@ -86,7 +87,7 @@ function unavailable(h: Hierarchy, needed: string[], found: Hierarchy[]): string
   const own = cgroupOf('self', h)
   if (own === undefined)
     return `the cgroup that hew is in cannot be seen below ${h.mount}: mount cgroup2 there anew, as a container's own`
-  const within = (systemdRuns() && unitOf(own)) || h.mount
+  const within = topmost(h, own)
   const available = words(`${within}/cgroup.controllers`)
   const missing = needed.filter(controller => !available.includes(controller))
   if (missing.length > 0 && found.length > 1 && available.length === 0)

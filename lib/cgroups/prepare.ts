@@ -8,6 +8,7 @@ import {
   isKernelsRoot,
   read,
   systemdRuns,
+  topmost,
   unitOf,
   words,
 } from './hierarchies.ts'
@@ -88,7 +89,7 @@ function topOf(h: Hierarchy, evacuateTo: string): string {
       `the cgroup that hew is in cannot be seen below ${h.mount}: it is the tree of another cgroup namespace, mount cgroup2 anew`,
     )
   if (systemdRuns()) return delegated(own)
-  if (!isKernelsRoot(h.mount)) return h.mount
+  if (!isKernelsRoot(h.mount)) return topmost(h, own)
   return own !== h.mount && path.basename(own) === evacuateTo ? path.dirname(own) : own
 }
 
