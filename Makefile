@@ -3,6 +3,7 @@
 # make test    builds, and runs every test
 # make lint    types, style, shell scripts, C warnings
 # make bench   how fast it starts
+# make guest   a shell in the test kernel, where cgroups are v2; with CMD='...': that command
 #
 # Each works as the first command in a fresh clone: packages of npm and Debian that are missing are installed.
 
@@ -20,12 +21,12 @@ C       := $(wildcard lib/stage/*.c)
 BUNDLED := $(shell find scripts lib -name '*.ts' -not -path 'lib/build/*') package.json
 SCRIPTS  = $(shell find .ci scripts lib test -type f -exec awk 'FNR == 1 && /^\#!.*sh( |$$)/ {print FILENAME} {exit}' {} \;)
 
-TEST_PACKAGES := attr binutils bubblewrap busybox-static crun debootstrap expect file iproute2 libcap2-bin musl-tools \
+TEST_PACKAGES := attr binutils bubblewrap busybox-static crun debootstrap e2fsprogs expect file iproute2 libcap2-bin musl-tools \
                  procps runc strace uidmap user-mode-linux util-linux xz-utils zstd
 LINT_PACKAGES := shellcheck
 
 .DELETE_ON_ERROR:
-.PHONY: all demo test lint bench clean test-packages lint-packages
+.PHONY: all demo test lint bench guest clean test-packages lint-packages
 
 all: dist/hew
 
@@ -37,6 +38,11 @@ test: dist/hew test-packages
 
 bench: dist/hew
 	@$(TSX) test/bench/start.ts
+
+# As it was typed: make would expand its dollars.
+guest: export GUEST_COMMAND := $(value CMD)
+guest: dist/hew test-packages
+	@$(TSX) test/guest/guest.ts $${GUEST_COMMAND:+"$$GUEST_COMMAND"}
 
 lint: $(INSTALLED) lint-packages
 	@echo tsc; $(BIN)/tsc --noEmit

@@ -1,11 +1,15 @@
-import {spawn} from 'node:child_process'
+import {execFile, spawn} from 'node:child_process'
 import {readdirSync} from 'node:fs'
 import {availableParallelism} from 'node:os'
-import {relative} from 'node:path'
+import {relative, resolve} from 'node:path'
+import {parseArgs, promisify} from 'node:util'
+import {quote} from '../lib/shell.ts'
+import {inGuest} from './guest/guest.ts'
 
 /**
  * Runs the test files, each in a process of its own, as many at a time as there are processors, and ends with the line
- * `N passed, N failed, N skipped`. Arguments name files or folders; default: all.
+ * `N passed, N failed, N skipped`. Arguments name files or folders. Without any it is all of them, and those of test/system
+ * a second time, in the test kernel (test/guest): there cgroups are v2. With `--in-guest` it is only that second run.
  *
  * uvu passes a file that forgets its `.run()`: here a file that reports no result has failed.
  */
@@ -15,10 +19,13 @@ const ROOMS = ['unit', 'cli', 'system']
 /** No file needs longer; one that hangs must not hang them all. */
 const TIMEOUT_MS = 15 * 60_000
 
-interface Result {
+interface Counts {
   passed: number
   failed: number
   skipped: number
+}
+
+interface Result extends Counts {
   output: string
 }
 
@@ -44,7 +51,7 @@ function run(file: string): Promise<Result> {
     const child = spawn(process.execPath, ['--no-warnings', '--import', 'tsx', file], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: {...process.env, FORCE_COLOR: '0'},
-      timeout: TIMEOUT_MS,
+      timeout: 2 * TIMEOUT_MS,
       killSignal: 'SIGKILL',
     })
     let output = ''
@@ -68,31 +75,79 @@ function run(file: string): Promise<Result> {
   })
 }
 
-const queue = files(process.argv.slice(2))
-const sum = {passed: 0, failed: 0, skipped: 0}
-const begin = Date.now()
+/** One file, and a line that says how it went. */
+async function onHost(file: string): Promise<Counts> {
+  const from = Date.now()
+  const {passed, failed, skipped, output} = await run(file)
+  const seconds = ((Date.now() - from) / 1000).toFixed(1)
+  console.log(
+    `${failed ? 'FAIL' : 'ok  '} ${relative('.', file)}: ${passed} passed, ${failed} failed, ${skipped} skipped (${seconds} s)`,
+  )
+  const reasons = output.split('\n').filter(line => line.startsWith('skipped: '))
+  if (failed) console.log(output)
+  else for (const line of reasons) console.log(`     ${line}`)
+  return {passed, failed, skipped}
+}
 
-async function worker(): Promise<void> {
-  for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
-    const from = Date.now()
-    const {passed, failed, skipped, output} = await run(file)
-    sum.passed += passed
-    sum.failed += failed
-    sum.skipped += skipped
-    const seconds = ((Date.now() - from) / 1000).toFixed(1)
+/** This program, with these words, in the test kernel: one boot for all files. What it prints comes with a prefix. */
+async function inside(words: string[]): Promise<Counts> {
+  if (process.getuid!() !== 0 && !process.env.CI) {
+    console.log('skipped: guest: this takes root')
+    return {passed: 0, failed: 0, skipped: 1}
+  }
+  await promisify(execFile)(`${HERE}/guest/debian`, [resolve(HERE, '../dist/build/debian')]).catch(error => {
     console.log(
-      `${failed ? 'FAIL' : 'ok  '} ${relative('.', file)}: ${passed} passed, ${failed} failed, ${skipped} skipped (${seconds} s)`,
+      `guest: a copy of this machine's own root stands in for a fresh Debian: ${error.stderr.trim()}`,
     )
-    const reasons = output.split('\n').filter(line => line.startsWith('skipped: '))
-    if (failed) console.log(output)
-    else for (const line of reasons) console.log(`     ${line}`)
+  })
+  const runner = [process.execPath, '--no-warnings', '--import', 'tsx', 'test/run.ts', ...words]
+    .map(quote)
+    .join(' ')
+  let begun = ''
+  const show = (_: string, data: Buffer) => {
+    const lines = (begun + data).split('\n')
+    begun = lines.pop()!
+    for (const line of lines) console.log(`guest: ${line}`)
+  }
+  try {
+    const {stdout} = await inGuest(`CI=${process.env.CI ?? ''} exec ${runner}`, {
+      memory: '2G',
+      timeout: 2 * TIMEOUT_MS,
+      onOutput: show,
+    })
+    const sum = /^(\d+) passed, (\d+) failed, (\d+) skipped\n$/m.exec(stdout.toString())
+    if (!sum) throw new Error('the tests in it ended without a sum')
+    return {passed: Number(sum[1]), failed: Number(sum[2]), skipped: Number(sum[3])}
+  } catch (error) {
+    console.log(`FAIL guest: ${(error as Error).message}`)
+    return {passed: 0, failed: 1, skipped: 0}
   }
 }
 
+const {values, positionals} = parseArgs({
+  allowPositionals: true,
+  options: {'in-guest': {type: 'boolean', default: false}},
+})
+const queue = values['in-guest'] ? [] : files(positionals).map(file => () => onHost(file))
+if (values['in-guest']) queue.push(() => inside(positionals.length > 0 ? positionals : ['test/system']))
+else if (positionals.length === 0) queue.unshift(() => inside(['test/system']))
 if (queue.length === 0) {
   console.log('no test file is called so')
   process.exit(2)
 }
+
+const sum: Counts = {passed: 0, failed: 0, skipped: 0}
+const begin = Date.now()
+
+async function worker(): Promise<void> {
+  for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
+    const {passed, failed, skipped} = await job()
+    sum.passed += passed
+    sum.failed += failed
+    sum.skipped += skipped
+  }
+}
+
 await Promise.all(Array.from({length: availableParallelism()}, worker))
 console.log(`\n${((Date.now() - begin) / 1000).toFixed(0)} s`)
 console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`)
