@@ -8,14 +8,16 @@ import {inGuest} from './guest/guest.ts'
 
 /**
  * Runs the test files, each in a process of its own, as many at a time as there are processors, and ends with the line
- * `N passed, N failed, N skipped`. Arguments name files or folders. Without any it is all of them, and those of test/system
- * a second time, in the test kernel (test/guest): there cgroups are v2. With `--in-guest` it is only that second run.
+ * `N passed, N failed, N skipped`. Arguments name files or folders. Without any it is all of them, and those that cgroup
+ * v2 matters to a second time, in the test kernel (test/guest). With `--in-guest` it is only that second run.
  *
  * uvu passes a file that forgets its `.run()`: here a file that reports no result has failed.
  */
 
 const HERE = import.meta.dirname
 const ROOMS = ['unit', 'cli', 'system']
+/** What runs a second time, in the test kernel: all that depends on cgroup v2. */
+const IN_GUEST = ['test/system/cgroups', 'test/system/guest']
 /** No file needs longer; one that hangs must not hang them all. */
 const TIMEOUT_MS = 15 * 60_000
 
@@ -129,8 +131,8 @@ const {values, positionals} = parseArgs({
   options: {'in-guest': {type: 'boolean', default: false}},
 })
 const queue = values['in-guest'] ? [] : files(positionals).map(file => () => onHost(file))
-if (values['in-guest']) queue.push(() => inside(positionals.length > 0 ? positionals : ['test/system']))
-else if (positionals.length === 0) queue.unshift(() => inside(['test/system']))
+if (values['in-guest']) queue.push(() => inside(positionals.length > 0 ? positionals : IN_GUEST))
+else if (positionals.length === 0) queue.unshift(() => inside(IN_GUEST))
 if (queue.length === 0) {
   console.log('no test file is called so')
   process.exit(2)
