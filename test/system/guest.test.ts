@@ -243,7 +243,9 @@ requires(
     sleep 0.5
     send "\\032"
     see "Stopped"
+    see "# "
     send "fg\\r"
+    see "sleep 1000\\r\\n"
     sleep 0.5
     send "\\003"
     see "# "
