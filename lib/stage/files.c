@@ -349,7 +349,7 @@ static void write_file(bool may_be_there) {
         write_all(fd, content, strlen(content), path);
         if (!set_mode(fd, mode)) fail(errno, "cannot change the mode of %s", in_root(path));
         close(fd);
-        settle(parent, temporary, name, false, path);
+        if (!settle(parent, temporary, name, false, path)) refuse(EEXIST, "%s is there already", in_root(path));
     }
     close(parent);
 }

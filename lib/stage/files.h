@@ -82,8 +82,8 @@ int make_node(int parent, const char *name, const struct node *node);
 bool temporary_node(int parent, char name[TEMPORARY], const struct node *node);
 /* Owner and times of a node just made; it comes back opened with O_PATH. */
 int finish_node(int parent, const char *name, const struct node *node, struct owner owner, const struct timespec times[2], const char *path);
-/* From the temporary name to its own. */
-void settle(int parent, const char *temporary, const char *name, bool replace, const char *path);
+/* From the temporary name to its own; false where something is and nothing is to be replaced. */
+bool settle(int parent, const char *temporary, const char *name, bool replace, const char *path);
 
 /* A regular file, with everything it has; what is there already must be the same, unless `force`. */
 struct copy {
