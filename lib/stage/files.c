@@ -116,11 +116,16 @@ struct marker {
 };
 
 /* Only what we ourselves, or root, can have written is believed: what it says may lead to a removal. */
+/* A hostile root may have another file there: a link to one that must not be written. */
+static bool is_own_file(int fd) {
+    struct stat st;
+    return !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_nlink == 1 && st.st_uid == geteuid();
+}
+
 static struct marker read_marker(int fd) {
     struct marker marker = {0};
     char text[64];
-    struct stat st;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid()) return marker;
+    if (!is_own_file(fd)) return marker;
     ssize_t length = pread(fd, text, sizeof text - 1, 0);
     if (length < 0) length = 0;
     text[length] = 0;
@@ -130,12 +135,14 @@ static struct marker read_marker(int fd) {
 
 static int open_marker(void) { return openat(root_fd, MARKER, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); }
 
-static bool cut_off_and_owned(void) {
+/* `names` are all there are. A run that is killed before it has written its marker leaves that alone, and empty. */
+static bool cut_off_and_owned(const char *names) {
     int fd = open_marker();
     if (fd < 0) return false;
     struct marker marker = read_marker(fd);
+    bool alone = is_own_file(fd) && !strcmp(names, MARKER) && !names[sizeof MARKER];
     close(fd);
-    return !strcmp(marker.kind, "owned");
+    return !strcmp(marker.kind, "owned") || (!*marker.kind && alone);
 }
 
 static void step_new_root(void) {
@@ -144,7 +151,7 @@ static void step_new_root(void) {
     root_set(open_made(path, mode), path);
     char *names = names_in(root_fd);
     if (!names) fail(errno, "cannot read %s", path);
-    if (*names && !cut_off_and_owned()) refuse(ENOTEMPTY, "%s is not empty", path);
+    if (*names && !cut_off_and_owned(names)) refuse(ENOTEMPTY, "%s is not empty", path);
     free(names);
     root_is_new = true;
 }
@@ -185,6 +192,7 @@ static void step_claim(void) {
         if (!fresh && errno == EEXIST) fd = open_marker();
         if (fd < 0 && errno == ENOENT && is_named(root_fd)) continue;
         if (fd < 0) fail(errno, "cannot create %s", in_root(MARKER));
+        if (!is_own_file(fd) && is_marker(fd)) refuse(EEXIST, "%s is there already, and hew did not make it", in_root(MARKER));
         struct marker before = read_marker(fd);
         if (flock(fd, LOCK_EX | LOCK_NB)) {
             if (errno == EWOULDBLOCK) refuse(EWOULDBLOCK, "%s is being made by another hew (PID %d)", root_path, before.pid);
