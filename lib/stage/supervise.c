@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -225,6 +227,18 @@ static void close_inherited(void) {
     close(directory);
 }
 
+/* The program has done most of its work: its pages go, and come back from the file if one is needed. */
+static void forget_program(void) {
+    extern const char __executable_start[];
+    const ElfW(Phdr) *part = (const void *)getauxval(AT_PHDR);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+    for (size_t left = getauxval(AT_PHNUM); left > 0; left--, part++) {
+        uintptr_t begin = (uintptr_t)__executable_start + part->p_vaddr, end = begin + part->p_memsz;
+        if (part->p_type == PT_LOAD && !(part->p_flags & PF_W))
+            madvise((void *)(begin & ~page), ((end + page) & ~page) - (begin & ~page), MADV_DONTNEED);
+    }
+}
+
 /* Nothing of what we hold may outlive the container's use of it: the next command of a
  * pipe waits for the end of our stdout. stderr stays, for messages. */
 static void let_go(void) {
@@ -236,10 +250,7 @@ static void let_go(void) {
     if (root_fd >= 0) close(root_fd);
     root_fd = -1;
     (void)!chdir("/"); /* or our directory stays busy, no more */
-    /* Most of the program has done its work: its pages go, and come back from the file if one is needed. */
-    extern const char __executable_start[], etext[];
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE) - 1, begin = (uintptr_t)__executable_start & ~page;
-    madvise((void *)begin, ((uintptr_t)etext - begin) & ~page, MADV_DONTNEED);
+    forget_program();
 }
 
 void supervise(const struct container *container) {
