@@ -4,6 +4,7 @@ import {HewError, reason, UsageError} from '../errors.ts'
 import {cgroupOf, type Hierarchy, hierarchies, read, words} from './hierarchies.ts'
 import {resources, type Setting, settings, type Wishes} from './limits.ts'
 import {cgroupName, inherited, type Part, parts, versionOf} from './plan.ts'
+import {number, useOf} from './use.ts'
 import {bandwidthText, bytesText} from './values.ts'
 
 /** Processes that run already, and are limited together. */
@@ -244,76 +245,9 @@ function restored(file: string, value: string, before: string): string {
   return line ?? `${device} ${file === 'io.max' ? 'rbps=max wbps=max riops=max wiops=max' : '0'}`
 }
 
-/** No limit, in v1: LONG_MAX, rounded down to a page. */
-const V1_NONE = 2 ** 62
-
-/** The number in the first of the files that is there; undefined for `max`. */
-function number(directory: string | undefined, files: string[]): number | undefined {
-  const value = files.map(file => read(`${directory}/${file}`)).find(text => text !== undefined)
-  return value === undefined || !/^\d+$/.test(value) || Number(value) >= V1_NONE ? undefined : Number(value)
-}
-
-/** The value behind a key of a file such as cpu.stat. */
-function keyed(directory: string | undefined, file: string, key: string): number | undefined {
-  const [, value] = new RegExp(`^${key} (\\d+)$`, 'm').exec(read(`${directory}/${file}`) ?? '') ?? []
-  return value === undefined ? undefined : Number(value)
-}
-
-interface Use {
-  cgroups: Record<string, string>
-  processes: {now?: number | undefined; limit?: number | undefined}
-  memory: {now?: number | undefined; limit?: number | undefined; peak?: number | undefined}
-  cpu: {
-    seconds?: number | undefined
-    throttledSeconds?: number | undefined
-    quota?: number | undefined
-    period?: number | undefined
-  }
-}
-
-/** What a target may use, and what it does; what nobody counts is undefined. */
-function useOf(target: Target): Use {
-  const found = hierarchies()
-  const at = (controller: string): string | undefined => {
-    const h =
-      found.find(h => h.version === 1 && h.controllers.includes(controller)) ??
-      found.find(h => h.version === 2)
-    return h && target.at(h)
-  }
-  const [memory, cpu, pids] = [at('memory'), at('cpu'), at('pids')]
-  const [quota, period] = (read(`${cpu}/cpu.max`) ?? '').split(' ')
-  const spent = keyed(cpu, 'cpu.stat', 'usage_usec')
-  const spentV1 = number(at('cpuacct'), ['cpuacct.usage'])
-  const held = keyed(cpu, 'cpu.stat', 'throttled_usec')
-  const heldV1 = keyed(cpu, 'cpu.stat', 'throttled_time')
-  return {
-    cgroups: Object.fromEntries(
-      Object.entries({memory, cpu, pids}).filter(
-        (entry): entry is [string, string] => entry[1] !== undefined,
-      ),
-    ),
-    processes: {now: number(pids, ['pids.current']), limit: number(pids, ['pids.max'])},
-    memory: {
-      now: number(memory, ['memory.current', 'memory.usage_in_bytes']),
-      limit: number(memory, ['memory.max', 'memory.limit_in_bytes']),
-      peak: number(memory, ['memory.peak', 'memory.max_usage_in_bytes']),
-    },
-    cpu: {
-      seconds: spent === undefined ? seconds(spentV1, 1e9) : seconds(spent, 1e6),
-      throttledSeconds: held === undefined ? seconds(heldV1, 1e9) : seconds(held, 1e6),
-      quota: /^\d+$/.test(quota ?? '') ? Number(quota) : number(cpu, ['cpu.cfs_quota_us']),
-      period: period ? Number(period) : number(cpu, ['cpu.cfs_period_us']),
-    },
-  }
-}
-
-function seconds(value: number | undefined, unit: number): number | undefined {
-  return value === undefined ? undefined : value / unit
-}
-
 /** Limits and use of a target, for a person or as a line of JSON. */
 export function useText(target: Target, json: boolean): string {
-  const {cgroups, processes, memory, cpu} = useOf(target)
+  const {cgroups, processes, memory, cpu} = useOf(target.at)
   if (json) return `${JSON.stringify({target: target.word, cgroups, processes, memory, cpu})}\n`
   const of = (now: number | undefined, limit: number | undefined, text: (value: number) => string): string =>
     `${now === undefined ? 'not counted' : text(now)}${limit === undefined ? ', no limit' : ` of ${text(limit)}`}`
