@@ -1,6 +1,7 @@
 import * as fs from 'node:fs'
 import type {Configuration} from '../document/oci.ts'
 import {HewError, reason} from '../errors.ts'
+import {pause} from '../pause.ts'
 import {visible} from '../shell.ts'
 import {wrap} from './help.ts'
 
@@ -59,7 +60,7 @@ export function write(fd: number, text: string): void {
       if (code === 'EPIPE')
         throw new HewError('nobody reads what comes out of the pipe: the next command has ended')
       if (code !== 'EAGAIN') throw new HewError(`cannot write to ${STREAMS[fd] ?? fd}: ${reason(error)}`)
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
+      pause(2)
     }
   }
 }

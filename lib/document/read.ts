@@ -1,5 +1,6 @@
 import * as fs from 'node:fs'
 import {HewError, reason} from '../errors.ts'
+import {pause} from '../pause.ts'
 
 /** A document larger than this is none: the largest that runc's own tests have is under 20 KB. */
 const MOST_BYTES = 4 << 20
@@ -147,7 +148,7 @@ function readSome(fd: number, into: Buffer): number {
       return fs.readSync(fd, into, 0, into.length, null)
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
+      pause(2)
     }
   }
 }

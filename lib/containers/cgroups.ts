@@ -1,0 +1,81 @@
+import * as fs from 'node:fs'
+import {cgroupOf, hierarchies, words} from '../cgroups/hierarchies.ts'
+import {writeValue} from '../cgroups/running.ts'
+import {pause} from '../pause.ts'
+
+/** Those of a container's cgroups that are where hew makes cgroups: below a hierarchy's root, and none that we are in. */
+export function ownCgroups(directories: string[]): string[] {
+  if (directories.length === 0) return []
+  const found = hierarchies()
+  return directories.filter(directory =>
+    found.some(
+      h => directory.startsWith(`${h.mount}/`) && !`${cgroupOf('self', h)}/`.startsWith(`${directory}/`),
+    ),
+  )
+}
+
+/** A cgroup with all those below it, these first; none when it is gone. */
+function tree(directory: string): string[] {
+  try {
+    const below = fs.readdirSync(directory, {withFileTypes: true}).filter(entry => entry.isDirectory())
+    return [...below.flatMap(({name}) => tree(`${directory}/${name}`)), directory]
+  } catch {
+    return []
+  }
+}
+
+/** The processes in cgroups, and in those below them. */
+export function processesIn(directories: string[]): number[] {
+  const lists = directories.flatMap(tree).map(directory => words(`${directory}/cgroup.procs`))
+  // 0: a process of another PID namespace.
+  return [...new Set(lists.flat().map(Number))].filter(pid => pid > 0)
+}
+
+/** How long the kernel may take to bury the dead: a core dump, an exit that waits for a disk. */
+const PATIENCE_MS = 4000
+
+/** Waits until something holds, longer and longer between two looks; false when it does not after seconds. */
+export function patiently(holds: () => boolean): boolean {
+  for (let ms = 1, total = 0; !holds(); total += ms, ms = Math.min(2 * ms, 100)) {
+    if (total > PATIENCE_MS) return false
+    pause(ms)
+  }
+  return true
+}
+
+/** Ends whatever is in these cgroups of one container. False: something is still there. */
+export function killCgroups(directories: string[]): boolean {
+  return patiently(() => {
+    const left = processesIn(directories)
+    for (const directory of left.length > 0 ? directories : []) killAt(directory)
+    return left.length === 0
+  })
+}
+
+/** cgroup.kill ends all of them at once, forks or not; where there is none, those that are seen now. */
+function killAt(directory: string): void {
+  try {
+    writeValue(`${directory}/cgroup.kill`, '1')
+  } catch {
+    for (const pid of processesIn([directory]))
+      try {
+        process.kill(pid, 'SIGKILL')
+      } catch {
+        // It has ended.
+      }
+  }
+}
+
+/** Removes cgroups with those below them: what has just died is in the way for a moment (EBUSY). False: some stay. */
+export function removeCgroups(directories: string[]): boolean {
+  return patiently(() => directories.flatMap(tree).every(removed))
+}
+
+function removed(directory: string): boolean {
+  try {
+    fs.rmdirSync(directory)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT'
+  }
+}

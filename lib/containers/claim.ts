@@ -1,0 +1,116 @@
+import * as fs from 'node:fs'
+import {cgroupName} from '../cgroups/plan.ts'
+import {type Configuration, OCI_VERSION} from '../document/oci.ts'
+import {HewError, reason, UsageError} from '../errors.ts'
+import {pause} from '../pause.ts'
+import {madeStateDirectory} from './directory.ts'
+import {identityText, ownIdentity} from './process.ts'
+import {containerAt, idsIn, STATE} from './state.ts'
+import {giveBack, leftover, sweep} from './sweep.ts'
+
+/** A name that is this process's own, with the state of a container that is being created. */
+export interface Claim {
+  id: string
+  directory: string
+  /**
+   * state.json up to its volatile end, for whoever writes it from now on: behind it come
+   * `"dev.hew.supervisor":"PID START NAMESPACE BOOT","dev.hew.cgroups":"DIR\nDIR","dev.hew.start":"TICKS"},"status":"running","pid":PID}`
+   * and a newline. It ends with a comma; cgroups and start may be empty or left out, pid only left out.
+   */
+  head: string
+}
+
+const LONGEST_ID = 100
+
+/** @throws UsageError an id that could be taken for something else: a PID, an option, a path, a file of a cgroup */
+export function checkId(id: string): string {
+  if (id.length > LONGEST_ID)
+    throw new UsageError(`--name: it has ${id.length} characters, and ${LONGEST_ID} at the most are possible`)
+  if (/^\d+$/.test(id))
+    throw new UsageError(`--name ${id}: it would be taken for a PID: begin it with a letter`)
+  if (!/^[A-Za-z0-9][A-Za-z0-9_-]*$/.test(id))
+    throw new UsageError(
+      `--name ${id}: it is made of letters, digits, - and _, and begins with a letter or digit`,
+    )
+  return id
+}
+
+/** The name of a container that nobody gave one: the root's; then with -2, -3, and so on. */
+function* idsFor(root: string, taken: Set<string>): Generator<string> {
+  const name = cgroupName(root)
+  const base = /^\d*$|^[-_]/.test(name) ? `root-${name.replace(/^[-_]+/, '')}`.replace(/-$/, '') : name
+  for (let n = 1; ; n++) {
+    const id = n === 1 ? base : `${base}-${n}`
+    if (!taken.has(id)) yield id
+  }
+}
+
+/**
+ * Takes a name for a container: of several who want it at once exactly one gets it. What died is swept before.
+ * @param id the name, or undefined: one is made from the root's
+ * @param root the root's path; @param configuration what will be entered, for config.json; @param states where
+ * @throws HewError the name is taken, or no state can be written here; then nothing is left of it
+ */
+export function claim(
+  id: string | undefined,
+  root: string,
+  configuration: Configuration,
+  {detached}: {detached: boolean},
+  states = madeStateDirectory(),
+): Claim {
+  sweep(states)
+  const own = ownIdentity()
+  const begun = `${states}/${leftover('new', own)}`
+  const annotations = {
+    [STATE.created]: new Date().toISOString(),
+    [STATE.rootfs]: root,
+    ...(detached && {[STATE.detached]: 'true'}),
+  }
+  try {
+    fs.mkdirSync(begun, {mode: 0o700})
+    fs.writeFileSync(`${begun}/config.json`, `${JSON.stringify(configuration)}\n`, {mode: 0o600})
+    for (const wanted of id === undefined ? idsFor(root, new Set(idsIn(states))) : [id]) {
+      const directory = `${states}/${wanted}`
+      const stable = {ociVersion: OCI_VERSION, id: wanted, bundle: directory, annotations}
+      const head = `${JSON.stringify(stable).slice(0, -2)},`
+      const text = `${head}"${STATE.supervisor}":"${identityText(own)}"},"status":"creating"}\n`
+      fs.writeFileSync(`${begun}/state.json`, text, {mode: 0o600})
+      if (renamed(begun, directory)) return {id: wanted, directory, head}
+      // A sweep at work, or the end of a container: in a moment the name may be free.
+      for (let ms = 1; id !== undefined && ms < 200 && !containerAt(directory, id); ms *= 2) {
+        pause(ms)
+        if (renamed(begun, directory)) return {id, directory, head}
+      }
+    }
+    throw new HewError(taken(states, id!))
+  } catch (error) {
+    fs.rmSync(begun, {recursive: true, force: true})
+    if (error instanceof HewError) throw error
+    throw new HewError(`the container's state cannot be written to ${states}: ${reason(error)}`)
+  }
+}
+
+/** rename(2) replaces an empty directory at the most: whoever comes second finds a state there. */
+function renamed(from: string, to: string): boolean {
+  try {
+    fs.renameSync(from, to)
+    return true
+  } catch (error) {
+    if (['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return false
+    throw error
+  }
+}
+
+function taken(states: string, id: string): string {
+  const life = containerAt(`${states}/${id}`, id)?.life
+  if (life === 'ended')
+    return `the name ${id} is taken by a container that has ended: 'hew rm ${id}' frees it`
+  if (life === 'foreign')
+    return `the name ${id} is taken by a container of another PID namespace: choose another name`
+  return `the name ${id} is taken by a container that runs: choose another name, or end that one with 'hew rm -f ${id}'`
+}
+
+/** Gives a name back, when the container never came to be. */
+export function release({directory}: Claim): void {
+  giveBack(directory)
+}

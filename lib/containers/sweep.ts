@@ -1,0 +1,164 @@
+import * as fs from 'node:fs'
+import * as path from 'node:path'
+import {removable} from '../container/plan.ts'
+import type {Configuration} from '../document/oci.ts'
+import {HewError, reason} from '../errors.ts'
+import {carryOut} from '../stage.ts'
+import {killCgroups, ownCgroups, removeCgroups} from './cgroups.ts'
+import {stateDirectory} from './directory.ts'
+import {fateOf, type Identity, ownIdentity} from './process.ts'
+import {type Container, configurationOf, containerAt, containers, namesIn, stateIn} from './state.ts'
+
+/*
+ * Who removes a state first makes it its own, by renaming a file in it to a name with its own PID, through a descriptor of the
+ * directory: of several exactly one succeeds, and the directory that is renamed then is the one that was judged, not a
+ * container that took the name meanwhile. What was not finished, because that process was killed, others take over the same way.
+ */
+const TAKEN = '.taken-'
+
+/** A container that is no more. */
+export interface Swept {
+  id: string
+  /** What could not be removed: a sentence each. The next sweep tries again. */
+  left: string[]
+}
+
+/** The name of a directory that is not yet, or no longer, a state: `.new-PID-START-NAMESPACE`, `.old-PID-START-N`. */
+export function leftover(kind: 'new' | 'old', {pid, start, namespace}: Identity, n = 0): string {
+  return `.${kind}-${pid}-${start}-${kind === 'new' ? namespace : n}`
+}
+
+/** Whether the process whose PID and start time a name ends with is gone. */
+function isAbandoned(name: string, prefix: string): boolean {
+  const own = ownIdentity()
+  const [pid, start, rest] = name.slice(prefix.length).split('-')
+  const namespace = prefix === '.new-' && rest ? rest : own.namespace
+  return (
+    /^\d+$/.test(pid!) &&
+    start !== undefined &&
+    fateOf({...own, pid: Number(pid), start, namespace}) === 'gone'
+  )
+}
+
+/**
+ * Cleans up after containers whose supervisor was killed, or that died with the machine: processes, cgroups, a root that was
+ * to go at the end, the state. Several may sweep at once.
+ */
+export function sweep(states = stateDirectory()): Swept[] {
+  return namesIn(states).flatMap(name => {
+    const grave = name.startsWith('.')
+      ? takeOver(states, name)
+      : take(states, name, ({life}) => life === 'dead')
+    return grave === undefined ? [] : bury(grave, states, name)
+  })
+}
+
+/** Removes the state of a container, alive or not, with its cgroups. Undefined: somebody else does it, or it is gone. */
+export function remove(states: string, id: string): Swept | undefined {
+  const grave = take(states, id, () => true)
+  return grave === undefined ? undefined : bury(grave, states, id)
+}
+
+/** Gives a name back whose container never came to be; its root is still the caller's. */
+export function giveBack(directory: string): void {
+  const grave = take(path.dirname(directory), path.basename(directory), () => true)
+  if (grave !== undefined) fs.rmSync(grave, {recursive: true, force: true})
+}
+
+/** Makes a state one's own if the container is fit for it, and takes it out of sight. Undefined: it is not, or others were faster. */
+function take(states: string, id: string, fit: (container: Container) => boolean): string | undefined {
+  const directory = `${states}/${id}`
+  let fd: number
+  try {
+    fd = fs.openSync(directory, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  } catch {
+    return undefined
+  }
+  try {
+    const held = `/proc/self/fd/${fd}`
+    const container = containerAt(held, id)
+    if (container && !fit(container)) return undefined
+    const file = container
+      ? 'state.json'
+      : namesIn(held).find(name => name.startsWith(TAKEN) && isAbandoned(name, TAKEN))
+    const {pid, start} = ownIdentity()
+    if (file === undefined || !moved(`${held}/${file}`, `${held}/${TAKEN}${pid}-${start}`)) return undefined
+    return outOfSight(states, directory)
+  } catch {
+    return undefined // broken: told by whoever lists it
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/** What a process that is gone has left in the middle of its work. */
+function takeOver(states: string, name: string): string | undefined {
+  const prefix = ['.new-', '.old-'].find(prefix => name.startsWith(prefix))
+  if (prefix === undefined || !isAbandoned(name, prefix)) return undefined
+  const state = buriedState(`${states}/${name}`)
+  return state && fateOf(state.supervisor) === 'foreign' ? undefined : outOfSight(states, `${states}/${name}`)
+}
+
+/** Renames a directory that is ours to take; undefined when others were faster. */
+function outOfSight(states: string, directory: string): string | undefined {
+  for (let n = 1; n < 1000; n++) {
+    const grave = `${states}/${leftover('old', ownIdentity(), n)}`
+    if (!fs.existsSync(grave)) return moved(directory, grave) ? grave : undefined
+  }
+  return undefined
+}
+
+function moved(from: string, to: string): boolean {
+  try {
+    fs.renameSync(from, to)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw new HewError(`cannot rename ${from}: ${reason(error)}`)
+  }
+}
+
+function buriedState(grave: string) {
+  const file = namesIn(grave).find(name => name === 'state.json' || name.startsWith(TAKEN))
+  try {
+    return file === undefined ? undefined : stateIn(`${grave}/${file}`)
+  } catch {
+    return undefined
+  }
+}
+
+function bury(grave: string, states: string, name: string): Swept {
+  const state = buriedState(grave)
+  const left: string[] = []
+  // After a reboot the paths of cgroups are those of others.
+  if (state && state.supervisor.boot === ownIdentity().boot) {
+    const others = state.cgroups.length > 0 ? livingBeside(states) : []
+    const cgroups = ownCgroups(state.cgroups).filter(at => !others.some(other => other.cgroups.includes(at)))
+    if (!killCgroups(cgroups)) left.push(`processes still run in the cgroup ${cgroups[0]}`)
+    else if (!removeCgroups(cgroups)) left.push(`the cgroup ${cgroups[0]} cannot be removed`)
+  }
+  if (left.length === 0) {
+    removeRoot(grave, states)
+    fs.rmSync(grave, {recursive: true, force: true})
+  }
+  return {id: state?.id ?? name, left}
+}
+
+function livingBeside(states: string): Container[] {
+  return containers(states).containers.filter(({life}) => life === 'alive' || life === 'foreign')
+}
+
+/** The root of mkroot --rm, which the supervisor would have removed. */
+function removeRoot(grave: string, states: string): void {
+  let configuration: Configuration
+  let made: ReturnType<typeof removable>
+  try {
+    configuration = configurationOf({directory: grave})
+    made = removable(configuration)
+  } catch {
+    return
+  }
+  const at = configuration.root?.path
+  if (made === undefined || !at?.startsWith('/') || livingBeside(states).some(({root}) => root === at)) return
+  carryOut([{do: 'remove-tree', path: at, ...made}], 'hew', `remove ${at}`)
+}
