@@ -2,6 +2,7 @@ import {spawnSync} from 'node:child_process'
 import {existsSync, mkdtempSync, readFileSync, rmSync, statfsSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join, resolve} from 'node:path'
+import {setTimeout as sleep} from 'node:timers/promises'
 
 /** The built binary: every behaviour is shown on it. */
 export const HEW = resolve(import.meta.dirname, '../dist/hew')
@@ -63,6 +64,12 @@ export function scratch(): string {
   const path = mkdtempSync(join(tmpdir(), 'hew-test-'))
   process.on('exit', () => rmSync(path, {recursive: true, force: true}))
   return path
+}
+
+/** Waits for what another process does, ten seconds at most. */
+export async function until(what: () => boolean): Promise<void> {
+  for (const deadline = Date.now() + 10_000; !what(); await sleep(5))
+    if (Date.now() > deadline) throw new Error(`in vain: ${what}`)
 }
 
 interface Probe {

@@ -67,7 +67,6 @@ static void forget_attributes(void) {
 static void made(int parent, const char *name) {
     int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) return;
-    place_known(fd, parent, name);
     finish_later(fd, 0755, (struct timespec[]){{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_OMIT}});
     close(fd);
 }
@@ -155,7 +154,9 @@ static int replaced_by_directory(int parent, const char *name, const char *path)
     temporary_name(temporary);
     if (!make_directory(parent, temporary, S_IRWXU)) fail(errno, "cannot create %s", in_root(path));
     settle(parent, temporary, name, true, path);
-    return open_directory(parent, name);
+    there = open_directory(parent, name);
+    if (there >= 0) place_known(there, parent, name);
+    return there;
 }
 
 static void step_entry_dir(void) {
@@ -171,7 +172,6 @@ static void step_entry_dir(void) {
     } else if (fd < 0) {
         fail(errno, "cannot open %s", in_root(path));
     }
-    if (ours) place_known(fd, parent, name);
     /* One that was there before all of this keeps its own attributes. */
     if (ours || (fd >= 0 && (finish_expected(fd) || (root_is_new && !strcmp(name, "."))))) {
         if (!set_owner(fd, entry.owner, path)) entry.mode &= ~(mode_t)(S_ISUID | S_ISGID);

@@ -10,17 +10,10 @@
 int root_fd = -1;
 const char *root_path;
 
-static struct {
-    char path[PATH_MAX];
-    dev_t dev;
-    ino_t ino;
-} last_parent;
-
 void root_set(int fd, const char *path) {
     if (root_fd >= 0) close(root_fd);
     root_fd = fd;
     root_path = path;
-    last_parent.ino = 0;
 }
 
 const char *in_root(const char *path) {
@@ -92,17 +85,7 @@ int parent_beneath(const char *path, const char **name) {
     char parent[PATH_MAX];
     memcpy(parent, path, length);
     strcpy(parent + length, length ? "" : "/");
-    int fd = open_beneath(parent, O_PATH | O_DIRECTORY, 0);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st)) return fd;
-    strcpy(last_parent.path, parent);
-    last_parent.dev = st.st_dev;
-    last_parent.ino = st.st_ino;
-    return fd;
-}
-
-const char *parent_path(const struct stat *st) {
-    return last_parent.ino && last_parent.ino == st->st_ino && last_parent.dev == st->st_dev ? last_parent.path : NULL;
+    return open_beneath(parent, O_PATH | O_DIRECTORY, 0);
 }
 
 int parent_of(const char *path, const char **name) {

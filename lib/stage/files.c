@@ -254,6 +254,7 @@ bool make_directory(int parent, const char *name, mode_t mode) {
     struct stat st;
     int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st)) return false;
+    place_known(fd, parent, name);
     bool done = (st.st_mode & 07777) == mode || set_mode(fd, mode);
     close(fd);
     return done;

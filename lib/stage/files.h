@@ -15,8 +15,6 @@
 void root_set(int fd, const char *path);
 /* `path` as the host sees it, for messages; good for the next few calls. */
 const char *in_root(const char *path);
-/* The path that parent_beneath() last opened, if that is the directory `st`. */
-const char *parent_path(const struct stat *st);
 /* As open_beneath(), below another directory than the root in force. */
 int open_below(int base, const char *path, int flags, mode_t mode);
 /* parent_beneath(), or the end with a worded message. */

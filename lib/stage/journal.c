@@ -3,9 +3,10 @@
  *
  * A descriptor per directory would run into RLIMIT_NOFILE with a large tree, and a path can be
  * longer than PATH_MAX and lead elsewhere by the time it is needed. So a directory is a *place*: its
- * device and inode, and how it was reached, from another place by a name, or from the root by
- * a path. It is reopened that way when it is needed, and is used only if it is the same inode
- * still. Only directories outside every root (the parents of a new one) keep a descriptor.
+ * device and inode, and where it is, below another place by its name, or below the root by its
+ * path. Never by the path of an archive's entry: that goes through links which later entries replace.
+ * It is reopened there when it is needed, and is used only if it is the same inode still.
+ * Only directories outside every root (the parents of a new one) keep a descriptor.
  */
 #include "files.h"
 
@@ -62,17 +63,35 @@ static int pinned(int fd, const struct stat *st) {
     return place;
 }
 
-static int reached(const struct stat *st, int via, const char *name) {
+static int located(const struct stat *st, int via, const char *name) {
     int place = inodes_find(&places_by_inode, st);
     if (place < 0) place = place_new(st);
     if (places[place].fd >= 0 || place == via) return place;
-    /* An inode number can be another directory's by now: the last way to it counts. */
+    /* An inode number can be another directory's by now: the last name counts. */
     if (!places[place].name || strcmp(places[place].name, name)) {
         free(places[place].name);
         places[place].name = copied(name);
     }
     places[place].via = via;
     return place;
+}
+
+static bool path_of_descriptor(int fd, char path[PATH_MAX]) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = fd < 0 ? -1 : readlink(link, path, PATH_MAX);
+    if (length < 0 || length == PATH_MAX) return false;
+    path[length] = 0;
+    return true;
+}
+
+/* The path in the root of a directory that was in it before, without links. */
+static const char *path_below_root(int fd) {
+    static char path[PATH_MAX];
+    char root[PATH_MAX];
+    if (!path_of_descriptor(root_fd, root) || !path_of_descriptor(fd, path)) return NULL;
+    size_t length = strcmp(root, "/") ? strlen(root) : 0;
+    return !strncmp(path, root, length) && path[length] == '/' ? path + length : NULL;
 }
 
 static struct stat stat_of(int fd) {
@@ -83,18 +102,17 @@ static struct stat stat_of(int fd) {
 
 int place_of(int fd) {
     struct stat st = stat_of(fd);
-    const char *path = parent_path(&st);
-    if (path) {
-        struct stat root = stat_of(root_fd);
-        return reached(&st, pinned(root_fd, &root), path);
-    }
     int place = inodes_find(&places_by_inode, &st);
-    return place >= 0 ? place : pinned(fd, &st);
+    if (place >= 0) return place;
+    const char *path = path_below_root(fd);
+    if (!path) return pinned(fd, &st);
+    struct stat root = stat_of(root_fd);
+    return located(&st, pinned(root_fd, &root), path);
 }
 
 void place_known(int fd, int parent, const char *name) {
     struct stat st = stat_of(fd);
-    reached(&st, place_of(parent), name);
+    located(&st, place_of(parent), name);
 }
 
 static bool is_place(int fd, int place) {
@@ -102,9 +120,18 @@ static bool is_place(int fd, int place) {
     return !fstat(fd, &st) && st.st_ino == places[place].ino && st.st_dev == places[place].dev;
 }
 
+static bool undoing;
+
+/* What was made can be closed to an ordinary user by the time it is taken back. */
+static bool open_up(int directory) {
+    struct stat st;
+    return undoing && errno == EACCES && !fstat(directory, &st) && set_mode(directory, (st.st_mode & 07777) | S_IRWXU);
+}
+
 /* fd is used up; what comes back is `place`, or -1. */
 static int step_to(int fd, const char *name, int flags, int place) {
     int next = open_below(fd, name, flags | O_DIRECTORY, 0);
+    if (next < 0 && open_up(fd)) next = open_below(fd, name, flags | O_DIRECTORY, 0);
     int error = errno;
     close(fd);
     if (next >= 0 && !is_place(next, place)) {
@@ -214,15 +241,13 @@ static bool take_back(int directory, const struct entry *entry) {
     if (take_back_in(directory, entry)) return true;
     /* Somebody else has put something into the directory, another hew perhaps: it is not ours alone any more. */
     if (errno == ENOTEMPTY || errno == EEXIST) return true;
-    /* A directory that was made read-only, and we are not root. */
-    struct stat st;
-    if (errno != EACCES || fstat(directory, &st) || !set_mode(directory, (st.st_mode & 07777) | S_IRWXU)) return false;
-    bool done = take_back_in(directory, entry);
-    set_mode(directory, st.st_mode & 07777);
-    return done;
+    return open_up(directory) && take_back_in(directory, entry);
 }
 
-void journal_undo(void) { take(take_back); }
+void journal_undo(void) {
+    undoing = true;
+    take(take_back);
+}
 
 static bool leave(int directory, const struct entry *entry) {
     return directory >= 0 && unlink_any(directory, entry->exchanged);

@@ -317,6 +317,38 @@ test('a marker that hew did not write means nothing', () => {
   refused(pipe)
 })
 
+test('a marker that a killed run did not come to write is taken over', () => {
+  const root = unfinished('')
+  fs.rmSync(`${root}/half`)
+  works(root, '--empty')
+  assert.not(fs.existsSync(`${root}/.hew-unfinished`))
+  // Where there is more, only adding to it is safe.
+  const more = unfinished('')
+  works(more, '--into', '--empty')
+  assert.is(fs.readFileSync(`${more}/half`, 'utf8'), 'a file')
+  assert.not(fs.existsSync(`${more}/.hew-unfinished`))
+})
+
+test('a marker that is another name of a file is never written to', () => {
+  const foreign = 'is there already, and hew did not make it'
+  for (const [text, why] of [
+    ['', 'is not empty: name another'],
+    ['hew 999999 owned\n', 'is not empty: name another'],
+    ['hew 999999 into\n', 'say --into to do it again'],
+  ] as const)
+    for (const into of [false, true]) {
+      const root = unfinished(text)
+      const other = `${here}/other`
+      fs.linkSync(`${root}/.hew-unfinished`, other)
+      const {stderr, status} = hew('mkroot', root, '--empty', ...(into ? ['--into'] : []))
+      assert.ok(stderr.includes(into ? foreign : why), stderr)
+      assert.is(status, 125)
+      assert.is(fs.readFileSync(other, 'utf8'), text)
+      assert.equal(names(root), ['.hew-unfinished', 'half'])
+      fs.rmSync(other)
+    }
+})
+
 asRoot("another user's marker means nothing", () => {
   const root = unfinished('hew 999999 owned\n')
   fs.chownSync(`${root}/.hew-unfinished`, 65534, 65534)

@@ -3,12 +3,11 @@ import {randomBytes} from 'node:crypto'
 import * as fs from 'node:fs'
 import {homedir, tmpdir} from 'node:os'
 import {join, resolve} from 'node:path'
-import {setTimeout as sleep} from 'node:timers/promises'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
 import {FRESH, inFreshContainer, type Kind} from '../guest/fresh.ts'
 import {GuestError, type GuestOptions, inGuest} from '../guest/guest.ts'
-import {HEW, requires, run, scratch} from '../support.ts'
+import {HEW, requires, run, scratch, until} from '../support.ts'
 
 /** The test kernel, and the fresh containers that are made where cgroups are v2: what the other tests stand on. */
 
@@ -56,13 +55,6 @@ const marked = (mark: string): number[] =>
     .readdirSync('/proc')
     .map(Number)
     .filter(pid => pid > 0 && ofProcess(pid, 'environ').includes(mark))
-
-async function until(what: () => boolean): Promise<void> {
-  for (let tries = 0; !what(); tries++) {
-    assert.ok(tries < 500, `${what} within 10 s`)
-    await sleep(20)
-  }
-}
 
 test('the command’s exit status', async () => {
   assert.is((await inGuest('exit 7')).status, 7)

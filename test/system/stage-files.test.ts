@@ -25,12 +25,12 @@ import {setTimeout as sleep} from 'node:timers/promises'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
 import {encodeWords, FROM_STDIN, runStage, sanitizedStage} from '../sanitized.ts'
-import {type Outcome, requires, run, scratch} from '../support.ts'
+import {type Outcome, requires, run, scratch, until} from '../support.ts'
 
 /** The stage's file steps on real trees, hostile ones among them; all of it under sanitizers. */
 
 const tests = suite('stage: files')
-const test = requires(tests, 'root')
+const test = requires(tests, 'root', 'asan')
 
 const place = scratch()
 chmodSync(place, 0o755)
@@ -74,11 +74,6 @@ function tree(path: string, format = '%P %y %m %U:%G %n %l %s'): string {
     maxBuffer: 1 << 26,
   })
   return lines.toString().split('\n').sort().join('\n')
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 10_000; !condition(); await sleep(5))
-    if (Date.now() > deadline) throw new Error(`in vain: ${condition}`)
 }
 
 const mode = (path: string): string => (lstatSync(path).mode & 0o7777).toString(8)
@@ -833,6 +828,26 @@ test('entries: the later one counts', () => {
   )
 })
 
+/** Entries that only look at their names. */
+const directory = (path: string, mode = '0755'): Word[] => ['entry-dir', mode, 0, 0, 0, path]
+const link = (target: string, path: string): Word[] => ['entry-symlink', 0, 0, 0, target, path]
+
+test('entries: what came through a link is found without it, to be undone and to be finished', () => {
+  const root = fresh()
+  mkdirSync(`${root}/old`)
+  const entries = [
+    ...[...directory('b', '0751'), ...file('b/x', 'x'), ...link('b', 'a'), ...file('a/y', 'y')],
+    ...[...directory('a/c', '0750'), ...file('a', 'no link any more'), ...file('b/z', 'z')],
+    // What was there before has no other name that is known.
+    ...[...link('old', 'way'), ...file('way/x', 'x'), ...file('way', ''), ...file('old/y', 'y')],
+    'entries-end',
+  ]
+  assert.is(failure(root, ...entries, 'no'), "hew test: no step is called 'no'")
+  inRoot(root, ...entries)
+  assert.equal([mode(`${root}/b`), mode(`${root}/b/c`)], ['751', '750'])
+  assert.equal(readdirSync(`${root}/old`).sort(), ['x', 'y'])
+})
+
 test('entries: an archive that ends in the middle of a file', () => {
   const root = fresh()
   assert.is(
@@ -1098,13 +1113,10 @@ test('an ordinary user: owners are theirs, setuid goes, lost capabilities are to
   const warnings = `hew test: ${root}/tool is without its file capabilities: Operation not permitted\nhew test: devices are left out, ${root}/null is the first: Operation not permitted\n`
   const undone = asUser(
     ...plan,
-    'entry-dir',
-    '0555',
-    0,
-    0,
-    0,
-    'closed/too',
+    ...directory('closed/too', '0'),
     ...file('closed/too/x', 'x'),
+    ...directory('closed/too/far', '0555'),
+    ...file('closed/too/far/x', 'x'),
     'entries-end',
     'no',
   )

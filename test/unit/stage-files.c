@@ -107,6 +107,22 @@ static void random_step(void) {
     }
 }
 
+/* Entries that mostly work, so that much is undone: links on the way to others, and what replaces these. */
+static void random_archive(void) {
+    static const char *const paths[] = {"a", "b", "a/b", "a/c", "b/c", "a/b/c", "c/a", "a/d", "b/d"};
+    enum { PATHS = sizeof paths / sizeof *paths };
+    for (unsigned entries = 20; entries > 0; entries--) {
+        const char *path = paths[below(PATHS)];
+        switch (below(5)) {
+        case 0: add("entry-dir"), add("%o", random_mode()), add("0"), add("0"), add("0"), add("%s", path); break;
+        case 1: add("entry-file"), add("%o", random_mode()), add("0"), add("0"), add("0"), add("0"), add("%s", path); break;
+        case 2: add("entry-link"), add("%s", paths[below(PATHS)]), add("%s", path); break;
+        default: add("entry-symlink"), add("0"), add("0"), add("0"), add("%s", below(4) ? paths[below(PATHS)] : "."), add("%s", path);
+        }
+    }
+    if (below(2)) add("entries-end");
+}
+
 /* A plan in a process of its own, the words on a pipe as they really come. */
 static int run(void) {
     int ends[2], status;
@@ -233,7 +249,9 @@ static int fuzz(unsigned count) {
         }
         char *before = tree("root");
         begin(root);
-        for (unsigned steps = below(5) + 1; steps > 0; steps--) random_step();
+        if (below(3))
+            for (unsigned steps = below(5) + 1; steps > 0; steps--) random_step();
+        else random_archive();
         if (below(5)) add("keep");
         int status = run();
         snprintf(when, sizeof when, "plan %u", i);
