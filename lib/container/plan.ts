@@ -93,7 +93,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
     ...ownNames(document, fresh),
     ...(fresh.has('mount')
       ? ownRoot(document, run, mounts, machine)
-      : ([{do: 'root', path: run.root}, {do: 'chroot'}] satisfies Plan)),
+      : ([{do: 'root', path: run.root}, {do: 'pty'}, {do: 'chroot'}] satisfies Plan)),
     ...commandSteps(document, run),
   ]
   return {plan, passedOver}
@@ -119,6 +119,7 @@ export function byHandPlan(run: Run, machine: Machine, environment: string[]): P
     },
     {do: 'private', how: 'rprivate'},
     {do: 'root', path: run.root},
+    {do: 'pty'},
     {do: 'chroot'},
     ...fileLimit(run),
     {do: 'env', variables: environment},
@@ -134,6 +135,8 @@ function ownRoot(document: Configuration, {root}: Run, mounts: Plan, machine: Ma
     {do: 'root', path: root},
     {do: 'container-root', hints: userNamespaceHints(machine)},
     ...mounts,
+    {do: 'pty'},
+    ...when(mounts.some(isOwnDev), {do: 'console'}),
     ...extraDevices(document),
     ...each(document.linux?.maskedPaths, path => ({do: 'mask', path})),
     ...each(document.linux?.readonlyPaths, path => ({do: 'read-only', path})),
@@ -254,13 +257,17 @@ function mountHere(mount: Mount, fresh: Set<NamespaceType>, machine: Machine): M
 function mountSteps(mount: Mount, machine: Machine): Plan {
   const {destination: path, type = 'bind', source = type, options = []} = mount
   const step: Step = {do: 'mount', type, source, path, options, hints: mountHints(type, source, machine)}
-  if (path !== '/dev' || type !== 'tmpfs') return [step]
+  if (!isOwnDev(step)) return [step]
   return [
     step,
     ...each(DEVICES, name => ({do: 'device', name})),
     ...each(DEVICE_LINKS, ([at, target]) => ({do: 'symlink', path: at, target})),
-    {do: 'console'},
   ]
+}
+
+/** The container's own /dev, in which devices are missing yet. */
+function isOwnDev(step: Step): boolean {
+  return step.do === 'mount' && step.path === '/dev' && step.type === 'tmpfs'
 }
 
 function mountHints(type: string, source: string, machine: Machine): Record<string, string> {

@@ -4,6 +4,7 @@
 
 #include "stage.h"
 
+#include <poll.h>
 #include <termios.h>
 
 /* ---- namespaces.c ---- */
@@ -16,20 +17,56 @@ enum line {
     LINE_FAILED = 'F',   /* it could not */
     LINE_FILE = 'f',     /* it made a file, this name in this directory, as a mount point */
     LINE_DIRECTORY = 'd',
+    LINE_TERMINAL = 't', /* it has a terminal of its own, and this is the master */
 };
 void tell(enum line what, int directory, const char *name);
 /* From now on, whoever ends first, the supervisor's death is this process's as well. */
 void die_with_supervisor(void);
 
+/* ---- terminal.c ---- */
+
+/* The caller's terminal; fd is -1 when there is none. */
+extern struct terminal {
+    int fd; /* of our own, not blocking; in a container that has one of its own it is that one's slave */
+    dev_t device;
+    struct termios settings; /* what it had when we came to the foreground */
+    bool foreground;         /* we were it, at the start */
+    bool own;                /* the container is to have a terminal of its own */
+    bool relayed;            /* and has it */
+    bool shared;             /* with others of our pipe: its settings are not our business */
+    bool held;               /* we are the foreground, and it has the container's settings */
+} terminal;
+/* In the container, after setsid(2): if that is wanted (terminal.own), it gets a terminal of its own in the devpts of this
+ * root (-1: the machine's), as its controlling one and in place of the caller's as 0, 1 and 2. */
+void own_terminal(int root);
+bool terminal_in_foreground(void);
+/* If we are the foreground: the terminal is the container's from now on. True when it was not before. */
+bool terminal_hold(void);
+/* With the settings it had, if we are the foreground. */
+void terminal_give_back(void);
+/* The caller's window is how large this terminal's is, too. */
+void terminal_copy_size(int to);
+bool same_settings(const struct termios *one, const struct termios *other);
+
+/* ---- relay.c ---- */
+
+enum { RELAY_FDS = 2 };
+/* From now on this master is relayed to the caller's terminal. Takes the descriptor over. */
+void relay_start(int master);
+/* What poll(2) has to wait for, and how long (milliseconds, -1 without end). */
+int relay_watch(struct pollfd on[RELAY_FDS]);
+/* After poll(2). A signal that concerns us too, or 0: a key of the container's terminal made it, while this process group
+ * was the foreground there; SIGTTOU: we are in the background, and the container needs the caller's terminal. */
+int relay(const struct pollfd on[RELAY_FDS], pid_t container);
+/* After SIGCONT. */
+void relay_continued(void);
+/* After SIGWINCH; false when nothing is relayed. */
+bool relay_resize(void);
+/* The container has ended: what it has written goes out, unless a signal comes; the terminal is as it was. */
+void relay_finish(int signals);
+
 /* ---- supervise.c ---- */
 
-/* The caller's terminal, as it was found; fd is -1 when there is none. */
-extern struct terminal {
-    int fd;
-    dev_t device;
-    bool foreground; /* its foreground process group was ours */
-    struct termios settings;
-} terminal;
 /* The tree to remove when the container has ended. */
 extern struct leftover {
     const char *path;

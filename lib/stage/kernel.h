@@ -17,8 +17,9 @@
 #endif
 
 static inline long kernel_clone3(struct clone_args *args) { return syscall(SYS_clone3, args, sizeof *args); }
-static inline int kernel_pidfd_send_signal(int pidfd, int number) {
-    return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
+/* Without `info` as kill(2) does. */
+static inline int kernel_pidfd_send_signal(int pidfd, int number, siginfo_t *info) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, number, info, 0);
 }
 
 static inline int kernel_openat2(int directory, const char *path, struct open_how *how) {

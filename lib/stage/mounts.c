@@ -294,6 +294,12 @@ static void step_device(void) {
 
 static void step_console(void) {
     if (terminal.fd < 0) return;
+    if (terminal.relayed) {
+        int fd = kernel_open_tree(terminal.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
+        if (fd < 0) fail(errno, "cannot bind the terminal");
+        attach(fd, "the terminal", "/dev/console");
+        return;
+    }
     char path[64], link[64];
     unsigned major_number = major(terminal.device);
     if (major_number >= 136 && major_number <= 143) {
@@ -416,7 +422,7 @@ const struct step mount_steps[] = {
     {"container-root", step_container_root}, /* OPTIONS: the root of `root` becomes a mount of its own */
     {"mount", step_mount},                   /* TYPE SOURCE DEST OPTIONS, as mount(8) and OCI spell them; DEST is made if need be */
     {"device", step_device},                 /* NAME: the host's /dev/NAME */
-    {"console", step_console},               /* the terminal of `terminal`, if there is one, as /dev/console */
+    {"console", step_console},               /* the terminal of `pty`, else of `terminal`, if there is one, as /dev/console */
     {"mask", step_mask},                     /* PATH: nothing can be read there, if it is there at all */
     {"read-only", step_read_only},           /* PATH: with everything mounted below it */
     {"read-only-root", step_read_only_root}, /* but not what is mounted in it */

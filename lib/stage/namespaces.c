@@ -159,6 +159,7 @@ static void nothing(void) {}
 static void become_container(bool mapped, bool may_set_groups) {
     prctl(PR_SET_NAME, "hew:setup");
     undo = nothing; /* the supervisor's task: here it would trip over the mounts */
+    setsid();       /* nothing in here has the caller's terminal as its own, or can signal the caller's process group */
 
     /* Our number as /proc counts, which may be another PID namespace's: who opens files there needs that one. */
     char number[16];

@@ -8,19 +8,16 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 
-/* ---- before the clone: how this process and the caller's terminal are treated ---- */
+/* ---- before the clone: how this process is treated ---- */
 
 static void step_die_with_parent(void) {
     pid_t parent = (pid_t)word_number(10);
@@ -33,37 +30,6 @@ static void step_on_exit_remove(void) {
     leftover.path = word_kept();
     leftover.dev = (dev_t)word_number(10);
     leftover.ino = (ino_t)word_number(10);
-}
-
-/* Nothing is left to be read from stdin, for certain: waits until it is. */
-static bool stdin_used_up(void) {
-    struct stat st;
-    off_t at = lseek(STDIN_FILENO, 0, SEEK_CUR);
-    if (at >= 0 && !fstat(STDIN_FILENO, &st) && S_ISREG(st.st_mode)) return at >= st.st_size;
-    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
-    while (poll(&in, 1, -1) < 0 && errno == EINTR) continue;
-    return in.revents && !(in.revents & POLLIN);
-}
-
-static void step_terminal(void) {
-    bool take = !strcmp(word(), "take");
-    int fd = 0;
-    if (take && !isatty(STDIN_FILENO)) take = stdin_used_up();
-    while (fd < 3 && !isatty(fd)) fd++;
-    if (fd < 3) terminal.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    if (fd == 3 || (fd > 0 && take)) {
-        int controlling = open("/dev/tty", O_RDWR | O_CLOEXEC);
-        if (controlling >= 0 && take && dup2(controlling, STDIN_FILENO) < 0) fail(errno, "cannot read from the terminal");
-        if (fd == 3) terminal.fd = controlling;
-        else if (controlling >= 0) close(controlling);
-    }
-    if (terminal.fd < 0) return;
-    /* /dev/tty stands for another device: tty(4). */
-    unsigned device;
-    if (!ioctl(terminal.fd, TIOCGDEV, &device))
-        terminal.device = makedev(device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xfff00));
-    if (tcgetattr(terminal.fd, &terminal.settings)) fail(errno, "cannot read the terminal's settings");
-    terminal.foreground = tcgetpgrp(terminal.fd) == getpgrp();
 }
 
 /* ---- limits and ids ---- */
@@ -146,6 +112,8 @@ static void step_identity(void) {
     if (setgroups(count, groups) && !(errno == EPERM && count == 0)) fail(errno, "cannot set the supplementary groups");
     free(groups);
     if (prctl(PR_SET_KEEPCAPS, 1)) fail(errno, "cannot keep capabilities");
+    /* It may open it by its name: ttyname(3). */
+    if (terminal.relayed) fchown(terminal.fd, uid, (gid_t)-1);
     if (setresgid(gid, gid, gid)) fail(errno, "cannot become group %u", gid);
     if (setresuid(uid, uid, uid)) fail(errno, "cannot become user %u", uid);
 
@@ -220,8 +188,12 @@ static _Noreturn void become_init(pid_t command) {
         if (info.ssi_signo == SIGCHLD) {
             for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
                 if (pid == command) _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+        } else if (info.ssi_pid == (uint32_t)getpid()) {
+            continue;
+        } else if (info.ssi_code == SI_QUEUE) { /* a terminal that is not ours: supervise.c */
+            kill(-getpgid(command), (int)info.ssi_signo);
         } else if (info.ssi_code != SI_KERNEL || getpgid(command) != getpgrp()) {
-            kill(command, (int)info.ssi_signo); /* the terminal sends to the whole process group */
+            kill(command, (int)info.ssi_signo); /* ours sends to the whole process group */
         }
     }
     _exit(EXIT_HEW);
@@ -324,7 +296,6 @@ static void step_exec(void) {
 const struct step process_steps[] = {
     {"die-with-parent", step_die_with_parent}, /* PID of the parent: the supervisor ends when whoever started it does */
     {"on-exit-remove", step_on_exit_remove},   /* PATH DEV INO: this tree goes when the container has ended */
-    {"terminal", step_terminal},               /* take|keep: remember the terminal; take: it becomes stdin if that is none */
     {"rlimit", step_rlimit},                   /* NAME SOFT HARD: prlimit(1)'s names; a number or `unlimited` */
     {"umask", step_umask},                     /* MODE */
     {"oom-score-adj", step_oom_score_adj},     /* NUMBER */

@@ -104,6 +104,7 @@ extern const struct step archive_steps[];   /* archive.c */
 extern const struct step namespace_steps[]; /* namespaces.c */
 extern const struct step mount_steps[];     /* mounts.c */
 extern const struct step process_steps[];   /* process.c */
+extern const struct step terminal_steps[];  /* terminal.c */
 extern const struct step cgroup_steps[];    /* cgroups.c */
 
 /* What the stage ends with when no step fails. */

@@ -11,26 +11,12 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-struct terminal terminal = {.fd = -1};
 struct leftover leftover = {.user_namespace = -1};
-
-/* ---- the caller's terminal ---- */
-
-/* Ours again, with the settings it had. What runs in the foreground meanwhile, if it is neither
- * ours nor the container's, keeps it: `hew enter ... &` has no business there. */
-static void terminal_give_back(const struct container *container) {
-    if (terminal.fd < 0 || !terminal.foreground) return;
-    pid_t now = tcgetpgrp(terminal.fd);
-    if (now != getpgrp()) {
-        bool left = now > 0 && kill(-now, 0) && errno == ESRCH;
-        if (!left && now != container->pid) return;
-        tcsetpgrp(terminal.fd, getpgrp()); /* SIGTTOU is blocked */
-    }
-    tcsetattr(terminal.fd, TCSADRAIN, &terminal.settings);
-}
+static int signals = -1;
 
 /* ---- what the container tells ---- */
 
@@ -71,10 +57,11 @@ static void listen_to(const struct container *container) {
         if (length <= 0) break;
         text[length] = 0;
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        int directory;
+        int fd;
         if (header) {
-            memcpy(&directory, CMSG_DATA(header), sizeof directory);
-            remember(directory, text + 1, *text == LINE_DIRECTORY);
+            memcpy(&fd, CMSG_DATA(header), sizeof fd);
+            if (*text == LINE_TERMINAL) relay_start(fd);
+            else remember(fd, text + 1, *text == LINE_DIRECTORY);
         } else {
             told.executes = *text == LINE_EXECUTES;
         }
@@ -109,17 +96,17 @@ static bool remove_leftover(void) {
 }
 
 static _Noreturn void finish(const struct container *container, int status, int signal) {
-    terminal_give_back(container);
+    listen_to(container);
+    relay_finish(signals);
     settle_cgroups(status, signal);
     if (leftover.path && !remove_leftover() && status == 0) status = EXIT_HEW;
-    listen_to(container);
     forget(!told.executes);
     if (!told.executes) journal_undo();
     _exit(status);
 }
 
 void give_up(const struct container *container) {
-    kernel_pidfd_send_signal(container->pidfd, SIGKILL);
+    kernel_pidfd_send_signal(container->pidfd, SIGKILL, NULL);
     waitpid(container->pid, NULL, 0);
     finish(container, EXIT_HEW, 0);
 }
@@ -152,56 +139,68 @@ static bool setting_up(const struct container *container) {
     return !told.executes && !told.ended;
 }
 
-/* The terminal sends to the whole foreground process group; whoever is in ours has its signal already. */
-static bool has_it_already(const struct container *container, const siginfo_t *info) {
-    return info->si_code == SI_KERNEL && getpgid(container->pid) == getpgrp();
+/* Who makes a signal, and so whom it is meant for. */
+enum sender {
+    SOMEBODY,           /* kill(2), for the one that we stand for */
+    CALLERS_TERMINAL,   /* for its whole foreground process group: here it is the container's first */
+    CONTAINERS_TERMINAL /* who is to have it has it */
+};
+
+/* The container's first process is the leader of its process group, since become_container(). */
+static void send_to_group(const struct container *container, int number) {
+    if (kill(-container->pid, number)) kernel_pidfd_send_signal(container->pidfd, number, NULL);
 }
 
-/* By SIGTSTP, not SIGSTOP: the kernel ignores it where no shell is there to continue us. False then. */
-static bool stop_ourselves(void) {
+static void deliver(const struct container *container, int number, enum sender sender) {
+    siginfo_t for_all = {.si_signo = number, .si_code = SI_QUEUE};
+    if (sender == CONTAINERS_TERMINAL) return;
+    if (sender == SOMEBODY) kernel_pidfd_send_signal(container->pidfd, number, NULL);
+    else if (how_it_handles(container, number) != BLOCKED) send_to_group(container, number);
+    /* A reaping init passes on what it gets, or some would have it twice. */
+    else kernel_pidfd_send_signal(container->pidfd, number, &for_all);
+}
+
+/* Not by SIGSTOP: the kernel ignores these where no shell is there to continue us. False then. */
+static bool stop_ourselves(int number) {
     sigset_t stop, pending;
     sigemptyset(&stop);
-    sigaddset(&stop, SIGTSTP);
-    raise(SIGTSTP);
+    sigaddset(&stop, number);
+    raise(number);
     sigprocmask(SIG_UNBLOCK, &stop, NULL); /* here we stand still until SIGCONT */
     sigprocmask(SIG_BLOCK, &stop, NULL);
     return !sigpending(&pending) && sigismember(&pending, SIGCONT);
 }
 
-/* As a shell's job would: the container stops, then we do, and the shell takes the terminal. */
-static void suspend(const struct container *container, const siginfo_t *info) {
-    struct termios inner;
-    pid_t inner_group = terminal.fd < 0 ? -1 : tcgetpgrp(terminal.fd);
-    bool had_terminal = inner_group > 0 && !tcgetattr(terminal.fd, &inner), stopped = info->si_signo == SIGCHLD;
-
-    /* A reaping init blocks all signals: it passes this one on. Anyone else is stopped from
-     * outside, because PID 1 cannot be stopped by what it does not handle. */
-    bool passes = how_it_handles(container, info->si_signo) == BLOCKED;
-    if (!stopped && !(passes && has_it_already(container, info)))
-        kernel_pidfd_send_signal(container->pidfd, passes ? info->si_signo : SIGSTOP);
-    terminal_give_back(container);
-    bool continued = stop_ourselves();
-
-    if (had_terminal && terminal.foreground && tcgetpgrp(terminal.fd) == getpgrp()) {
-        tcsetattr(terminal.fd, TCSADRAIN, &inner);
-        if (inner_group != getpgrp()) tcsetpgrp(terminal.fd, inner_group);
-    }
-    if (continued || !stopped) kernel_pidfd_send_signal(container->pidfd, SIGCONT);
+/* As a shell's job would: the container stops, unless it has by itself, then we do, and the shell takes the terminal. From
+ * outside, because PID 1 cannot be stopped by what it does not handle, nor an orphaned process group (setpgid(2)). */
+static void suspend(const struct container *container, int number, bool stopped) {
+    if (!stopped) send_to_group(container, SIGSTOP);
+    terminal_give_back();
+    bool continued = stop_ourselves(number);
+    relay_continued();
+    if (continued || !stopped) send_to_group(container, SIGCONT);
 }
 
 /* The status to end with when the signal was its end, else 0. */
-static int pass_on(const struct container *container, const siginfo_t *info) {
-    int number = info->si_signo;
+static int pass_on(const struct container *container, int number, enum sender sender) {
     if (ends_by_default(number)) {
         /* PID 1 of a namespace is not ended by signals it does not handle (pid_namespaces(7)), but
          * who types `hew enter sleep 100` and Ctrl-C means just that. */
         bool deaf = container->pid_namespace && how_it_handles(container, number) == NOT_HANDLED;
         if (deaf || setting_up(container)) {
-            kernel_pidfd_send_signal(container->pidfd, SIGKILL);
+            kernel_pidfd_send_signal(container->pidfd, SIGKILL, NULL);
             return 128 + number;
         }
     }
-    if (!has_it_already(container, info)) kernel_pidfd_send_signal(container->pidfd, number);
+    deliver(container, number, sender);
+    return 0;
+}
+
+/* A key of the container's own terminal has made a signal. Who handles Ctrl-Z stops, or does not, as it likes. */
+static int typed(const struct container *container, int number) {
+    if (!stops_by_default(number)) return pass_on(container, number, CONTAINERS_TERMINAL);
+    enum handling handling = how_it_handles(container, number);
+    if (number == SIGTTOU || handling == NOT_HANDLED || handling == BLOCKED) suspend(container, number, false);
     return 0;
 }
 
@@ -253,30 +252,49 @@ static void let_go(void) {
     forget_program();
 }
 
+static int ended_by; /* the status that a signal has made the container's */
+
+static void child_changed(const struct container *container) {
+    siginfo_t child = {0};
+    if (waitid(P_PID, (id_t)container->pid, &child, WEXITED | WSTOPPED | WNOHANG) || !child.si_pid) return;
+    if (child.si_code == CLD_EXITED) finish(container, child.si_status, 0);
+    if (child.si_code != CLD_STOPPED) finish(container, ended_by ? ended_by : 128 + child.si_status, child.si_status);
+    /* Where nobody sees us stop, nobody continues us. */
+    if (terminal.foreground) suspend(container, SIGTSTP, true);
+}
+
+/* The status to end with, or 0. */
+static int arrived(const struct container *container) {
+    struct signalfd_siginfo info;
+    if (read(signals, &info, sizeof info) != sizeof info) return 0;
+    int number = (int)info.ssi_signo;
+    if (number == SIGCHLD) child_changed(container);
+    else if (stops_by_default(number)) suspend(container, number, false);
+    else if (number != SIGWINCH || !relay_resize()) {
+        if (number == SIGCONT) relay_continued();
+        return pass_on(container, number, info.ssi_code == SI_KERNEL ? CALLERS_TERMINAL : SOMEBODY);
+    }
+    return 0;
+}
+
 void supervise(const struct container *container) {
+    enum { SIGNALS, LINE, RELAY, COUNT = RELAY + RELAY_FDS };
+    struct pollfd on[COUNT];
     sigset_t all;
     sigfillset(&all);
-    int ended_by = 0;
+    signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signals < 0) {
+        say("cannot wait for signals: %s", strerror(errno));
+        give_up(container);
+    }
     let_go();
     for (;;) {
-        siginfo_t info, child = {0};
-        int number = sigwaitinfo(&all, &info);
-        if (number < 0) continue; /* EINTR: we were stopped */
-        if (number == SIGCHLD) {
-            if (waitid(P_PID, (id_t)container->pid, &child, WEXITED | WSTOPPED | WNOHANG) || !child.si_pid) continue;
-            if (child.si_code == CLD_STOPPED) {
-                /* Where nobody sees us stop, nobody continues us. */
-                if (terminal.foreground) suspend(container, &child);
-            } else if (child.si_code == CLD_EXITED) {
-                finish(container, child.si_status, 0);
-            } else {
-                finish(container, ended_by ? ended_by : 128 + child.si_status, child.si_status);
-            }
-        } else if (stops_by_default(number)) {
-            suspend(container, &info);
-        } else {
-            int status = pass_on(container, &info);
-            if (status) ended_by = status;
-        }
+        on[SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
+        on[LINE] = (struct pollfd){.fd = told.ended ? -1 : container->line, .events = POLLIN};
+        if (poll(on, COUNT, relay_watch(on + RELAY)) < 0) continue; /* EINTR: we were stopped */
+        if (on[LINE].revents) listen_to(container);
+        int key = relay(on + RELAY, container->pid), status = key ? typed(container, key) : 0;
+        if (status) ended_by = status;
+        if (on[SIGNALS].revents && (status = arrived(container))) ended_by = status;
     }
 }

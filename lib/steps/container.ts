@@ -29,6 +29,11 @@ export interface ContainerSteps {
   'on-exit-remove': {path: string; dev: number | bigint; ino: number | bigint}
   /** Remembers the terminal and its state; `take`: /dev/tty becomes stdin where nothing is left to be read there. */
   terminal: {take: boolean}
+  /**
+   * Where stdin is a terminal: the container gets one of its own, in its devpts, in place of the caller's; the supervisor
+   * relays. Without a devpts in the root it is one of the machine's.
+   */
+  pty: object
   /** An existing namespace is entered, by its file in /proc/PID/ns or a bind of it. */
   join: {kind: CloneKind | 'cgroup'; path: string}
   /** The container's first process; this one stays as its supervisor. */
@@ -118,6 +123,7 @@ export const containerSteps: Table<ContainerSteps> = {
     words: s => [s.take ? 'take' : 'keep'],
     check: unchecked,
   },
+  pty: {shell: () => '', words: none, check: unchecked},
   join: {shell: s => `nsenter --${s.kind}=${quote(s.path)}`, words: s => [s.kind, s.path], check: unchecked},
   clone: {
     shell: s =>

@@ -804,7 +804,14 @@ test('the supervisor holds little, and no descriptor of the caller', async () =>
   )
   assert.equal(
     links.sort(),
-    ['/dev/null', '/dev/null', 'anon_inode:[pidfd]', 'socket:[N]', 'socket:[N]'].sort(),
+    [
+      '/dev/null',
+      '/dev/null',
+      'anon_inode:[pidfd]',
+      'anon_inode:[signalfd]',
+      'socket:[N]',
+      'socket:[N]',
+    ].sort(),
   )
   assert.is(readFileSync(`/proc/${child.pid}/comm`, 'utf8'), 'hew:supervisor\n')
   assert.is(readFileSync(`/proc/${child.pid}/cmdline`, 'utf8'), 'hew-stage\0enter\0/some/root\0')
@@ -900,7 +907,7 @@ function hostRoot(): Plan {
       symlinkSync(readlinkSync(`/${name}`), join(root, name))
   return {
     root,
-    mounts: ['mount', 'bind', '/usr', '/usr', 'rbind,ro', 'console'],
+    mounts: ['mount', 'bind', '/usr', '/usr', 'rbind,ro', 'pty', 'console'],
     env: ['PATH=/bin', 'PS1=in> ', 'TERM=dumb'],
     before: ['terminal', 'keep'],
   }
@@ -964,7 +971,10 @@ test('in an interactive shell: the container is a job like any other', async () 
     terminal.type('\x1a')
     await terminal.expect(/Stopped/)
     await terminal.expect(/out> /)
-    terminal.type('ps -o stat,comm | grep -E "hew:super|sh$" ; jobs\n')
+    // The container is a session of its own.
+    terminal.type(
+      'p=$(pgrep -x hew:supervisor -t $(tty | cut -c 6-)); ps -o stat,comm -p $p --sid $(pgrep -P $p); jobs\n',
+    )
     await terminal.expect(/T\w* +hew:supervisor/)
     await terminal.expect(/T\w* +sh\r\n/)
     await terminal.expect(/out> /)

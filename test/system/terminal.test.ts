@@ -130,4 +130,66 @@ onTerminal('a person sees a summary, and the document with --json', () => {
   assert.match(shown, /root +\/.*summary\n/)
 })
 
+// ---- what a container cannot do to the caller's terminal ----
+
+/** Types `touch HERE/typed` and a newline into the terminal that is its stdin, its stdout, or opened by a name. */
+const INJECT = `
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        int fd = *argv[i] == '/' ? open(argv[i], O_RDWR) : argv[i][0] - '0', failed = 0;
+        for (const char *c = "touch ${here}/typed\\n"; *c && !failed; c++) failed = ioctl(fd, TIOCSTI, c);
+        printf("%s-%s;", argv[i], failed ? strerror(errno) : "TYPED");
+    }
+    puts("end");
+}`
+
+onTerminal(
+  'what runs inside types nothing into the terminal outside, by whatever descriptor (CVE-2017-5226)',
+  () => {
+    const root = `${here}/injecting`
+    run(HEW, ['mkroot', '-q', '--with', 'sh,cat,sleep', root])
+    fs.writeFileSync(`${here}/inject.c`, INJECT)
+    assert.equal(run('gcc', ['-static', '-o', `${root}/bin/inject`, `${here}/inject.c`]), {
+      stdout: '',
+      stderr: '',
+      status: 0,
+    })
+    const shown = typed(`
+    send "stty -echo; cd /; hew enter -r ${root} inject 0 1 2 /dev/tty /dev/console; cat\\r"
+    see {end\\r}
+    sleep 0.3
+    send "\\x04"
+    see {outside> $}
+    send "echo | hew enter -r ${root} inject 1 2 /dev/tty /dev/console\\r"
+    see {end\\r}
+    see {outside> $}
+    send "hew enter -r ${root} inject 0 2 /dev/tty /dev/console | cat\\r"
+    see {end\\r}
+    see {outside> $}
+    send "hew enter --by-hand -r ${root} inject 0 1 2\\r"
+    see {end\\r}
+    see {outside> $}
+    send "hew enter -r ${root} --share user,mount,pid inject 0 1 2\\r"
+    see {end\\r}
+    see {outside> $}
+    send "stty echo\\r"
+    see {outside> $}
+  `)
+    const [own, toOutput, toPipe, byHand, shared] = shown.match(/\d-[^\n;]+;.*;end$/gm)!
+    // Its own terminal is its to type into.
+    assert.is(own, '0-TYPED;1-TYPED;2-TYPED;/dev/tty-TYPED;/dev/console-TYPED;end')
+    const refused = 'Operation not permitted'
+    assert.is(toOutput, `1-${refused};2-${refused};/dev/tty-Bad file descriptor;/dev/console-${refused};end`)
+    assert.is(toPipe, `0-${refused};2-${refused};/dev/tty-Bad file descriptor;/dev/console-${refused};end`)
+    assert.is(byHand, '0-TYPED;1-TYPED;2-TYPED;end')
+    assert.is(shared, byHand)
+    assert.not(fs.existsSync(`${here}/typed`))
+  },
+)
+
 test.run()
