@@ -1,6 +1,7 @@
 import {type CgroupSteps, cgroupSteps} from './steps/cgroups.ts'
 import {type ContainerSteps, containerSteps} from './steps/container.ts'
 import {type FileSteps, fileSteps} from './steps/files.ts'
+import {type StateSteps, stateSteps} from './steps/state.ts'
 
 /**
  * A step has three faces, kept in one place so that they cannot drift apart. All of them must be there, or the
@@ -17,7 +18,7 @@ export interface Faces<S> {
 
 export type Table<Kinds> = {[K in keyof Kinds]: Faces<Kinds[K]>}
 
-type Kinds = FileSteps & CgroupSteps & ContainerSteps
+type Kinds = FileSteps & CgroupSteps & StateSteps & ContainerSteps
 
 /** What any step may carry besides its own fields. */
 interface Notes {
@@ -32,7 +33,7 @@ export type Step = {[K in keyof Kinds]: {do: K} & Kinds[K] & Notes}[keyof Kinds]
 /** What a command is about to do, in the order in which it is done. */
 export type Plan = Step[]
 
-const table: Table<Kinds> = {...fileSteps, ...cgroupSteps, ...containerSteps}
+const table: Table<Kinds> = {...fileSteps, ...cgroupSteps, ...stateSteps, ...containerSteps}
 
 function faces(step: Step): Faces<Step> {
   return table[step.do] as unknown as Faces<Step>

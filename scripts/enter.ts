@@ -9,7 +9,16 @@ import {type Source, source} from '../lib/cli/source.ts'
 import {type Machine, machine} from '../lib/container/machine.ts'
 import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
 import {EVERY_ID, rangesFrom, subordinateIds, userOf} from '../lib/container/users.ts'
-import {type Adjustments, adjust, bindMount, namespaceTypes, tmpfsMount} from '../lib/document/adjust.ts'
+import {type Claim, checkId, claim, release} from '../lib/containers/claim.ts'
+import {ownIdentity} from '../lib/containers/process.ts'
+import {
+  type Adjustments,
+  adjust,
+  bindMount,
+  byHand,
+  namespaceTypes,
+  tmpfsMount,
+} from '../lib/document/adjust.ts'
 import {PATH} from '../lib/document/defaults.ts'
 import type {Configuration, IdMapping} from '../lib/document/oci.ts'
 import {HewError, UsageError} from '../lib/errors.ts'
@@ -21,6 +30,7 @@ import type {Plan} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
 const options = {
+  name: {value: 'ID', help: "what the container is called (default: the root's name)"},
   root: {short: 'r', value: 'ROOT', help: 'the root to enter; without it a document is read from the pipe'},
   bind: {
     short: 'b',
@@ -92,6 +102,7 @@ export default command(
     ],
     run: ({options: given, operands}) => {
       if (given['by-hand']) nothingElse(given)
+      if (given.name !== undefined) checkId(given.name)
       const from = source(given.root)
       try {
         enter(given, operands, from)
@@ -107,28 +118,67 @@ export default command(
 function enter(given: Given, operands: string[], from: Source): never {
   for (const {field, why} of from.passedOver) notHonoured(field, why)
   const here = machine()
-  const root = new Sysroot(from.root)
-  const document = adjust(from.configuration, adjustments(given, operands, root, here))
-  const run: Run = {
-    root: from.root,
-    command: runnable(document, from.root),
-    fileLimit: callersFileLimit,
-    umask: process.umask(),
-    init: given.init,
-    dieWithParent: given['die-with-parent'] ? process.ppid : undefined,
-    takeTerminal: from.piped && isTerminal(1),
-    limits: limitSteps(document, from.root, given.verdict),
+  const asked = adjust(from.configuration, adjustments(given, operands, new Sysroot(from.root), here))
+  const document = entered(given['by-hand'] ? byHand(asked, here, callersEnvironment()) : asked, from.root)
+  const claimed = claimFor(given, from.root, document)
+  try {
+    const run: Run = {
+      root: from.root,
+      command: document.process?.args ?? [],
+      fileLimit: callersFileLimit,
+      umask: process.umask(),
+      init: given.init,
+      dieWithParent: given['die-with-parent'] ? process.ppid : undefined,
+      takeTerminal: from.piped && isTerminal(1),
+      state: stateSteps(claimed),
+      limits: limitSteps(document, claimed?.id ?? cgroupName(from.root), given.verdict),
+    }
+    const {plan, passedOver} = given['by-hand']
+      ? {plan: byHandPlan(run, here, document.process?.env ?? []), passedOver: []}
+      : containerPlan(document, run, here)
+    for (const {field, why} of passedOver) notHonoured(field, why)
+    return become(plan, 'hew enter', `enter ${from.root}`)
+  } catch (error) {
+    if (claimed) release(claimed)
+    throw error
   }
-  const title = `enter ${from.root}`
-  if (given['by-hand']) return become(byHandPlan(run, here, callersEnvironment()), 'hew enter', title)
-  const {plan, passedOver} = containerPlan(document, run, here)
-  for (const {field, why} of passedOver) notHonoured(field, why)
-  return become(plan, 'hew enter', title)
+}
+
+/** The document as it is run: with the command that was found, and the umask that is in force. */
+function entered(document: Configuration, root: string): Configuration {
+  const {process: described, ...rest} = document
+  const user = described?.user ?? {uid: 0, gid: 0}
+  return {
+    ...rest,
+    process: {
+      cwd: '/',
+      ...described,
+      args: runnable(document, root),
+      user: {...user, umask: user.umask ?? process.umask()},
+    },
+  }
+}
+
+/** A name of its own; a container that nobody has named, and whose state cannot be written anywhere, goes without. */
+function claimFor(given: Given, root: string, document: Configuration): Claim | undefined {
+  try {
+    return claim(given.name, root, document, {detached: false})
+  } catch (error) {
+    if (given.name !== undefined || !(error instanceof HewError)) throw error
+    return undefined
+  }
+}
+
+function stateSteps(claimed: Claim | undefined): Plan {
+  if (!claimed) return []
+  const {directory, head} = claimed
+  const {namespace, boot} = ownIdentity()
+  return [{do: 'state', directory, head, where: `${namespace} ${boot}`, keep: false}]
 }
 
 /** --by-hand is one line of the lesson, and that has no other options. */
 function nothingElse(given: Given): void {
-  const own = ['root', 'by-hand', 'init', 'die-with-parent', 'verdict', 'help']
+  const own = ['name', 'root', 'by-hand', 'init', 'die-with-parent', 'verdict', 'help']
   const others = Object.entries(given).filter(([name, value]) => !own.includes(name) && isGiven(value))
   if (others.length > 0)
     throw new UsageError(`--by-hand does only what the line of the lesson does: leave --${others[0]![0]} out`)
@@ -144,11 +194,9 @@ function removeUnentered({configuration, root}: Source): void {
   if (made) carryOut([{do: 'remove-tree', path: root, ...made}], 'hew enter', `remove ${root}`)
 }
 
-/** The cgroup of the container, where there is something to limit or to count. */
-function limitSteps(document: Configuration, root: string, verdict: string | undefined): Plan {
-  const asked = document.linux?.resources ?? {}
-  if (verdict === undefined && Object.keys(asked).every(key => key === 'devices')) return []
-  const steps = cgroupPlan(asked, cgroupName(root), hierarchies(), verdict !== undefined)
+/** The cgroup of the container, called by its name, with its limits. */
+function limitSteps(document: Configuration, name: string, verdict: string | undefined): Plan {
+  const steps = cgroupPlan(document.linux?.resources ?? {}, name, hierarchies(), verdict !== undefined)
   return verdict === undefined ? steps : [{do: 'verdict', to: verdictTo(verdict)}, ...steps]
 }
 

@@ -55,7 +55,18 @@ function hierarchy(line: string): Hierarchy | undefined {
     : {version: 1, controllers, mount, root: unescaped(root), readOnly}
 }
 
-const V1_CONTROLLERS = ['blkio', 'cpu', 'cpuacct', 'cpuset', 'hugetlb', 'memory', 'pids', 'rdma', 'misc']
+const V1_CONTROLLERS = [
+  'blkio',
+  'cpu',
+  'cpuacct',
+  'cpuset',
+  'freezer',
+  'hugetlb',
+  'memory',
+  'pids',
+  'rdma',
+  'misc',
+]
 
 function unescaped(field: string): string {
   return field.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
@@ -134,7 +145,8 @@ function limitsNothing(directory: string): boolean {
   })
 }
 
-function isOurs(directory: string): boolean {
+/** True where we may make cgroups, and move processes into them and out. */
+export function isOurs(directory: string): boolean {
   try {
     for (const file of [directory, `${directory}/cgroup.procs`]) fs.accessSync(file, fs.constants.W_OK)
     return true

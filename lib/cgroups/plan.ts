@@ -7,6 +7,7 @@ import {
   cgroupOf,
   type Hierarchy,
   isKernelsRoot,
+  isOurs,
   place,
   read,
   systemdRuns,
@@ -16,7 +17,7 @@ import {
 } from './hierarchies.ts'
 import {type Setting, settings} from './limits.ts'
 
-/** What counts in v1, hierarchy by hierarchy, for what is told at the end. */
+/** What counts, in v1 hierarchy by hierarchy, for what is told at the end. */
 const COUNTING = ['memory', 'cpu', 'cpuacct', 'pids']
 
 /** How people get a part of the tree that systemd leaves to them. */
@@ -127,22 +128,26 @@ const HINTS = {
 }
 
 /**
- * The steps that give a container its cgroup: made, limited all or none, joined at its start, removed after its end.
- * @param resources linux.resources of the document; @param counted also when nothing is limited, for a verdict
+ * The steps that give a container its cgroup: made, limited all or none, joined at its start, removed after its end. Also
+ * without limits, where that is possible: what holds all its processes together can be listed, frozen and killed.
+ * @param resources linux.resources of the document; @param counted for a verdict: in v1, too, where nothing is limited
  * @throws HewError the limits cannot be had here: they are never left out
  */
 export function cgroupPlan(resources: Resources, name: string, found: Hierarchy[], counted: boolean): Plan {
   const limits = settings(resources, versionOf(found))
-  if (limits.length === 0 && !counted) return []
   const all = [...parts(limits, found)]
-  all.push(...alsoCounting(all, found))
+  all.push(...notLimited(all, found, counted))
   if (all.length === 0) return []
   const paths = all.map(({above}) => `${above}/${name}`)
   return [
     {
       do: 'cgroup',
       name,
-      above: all.map(({hierarchy, above}) => ({version: hierarchy.version, path: above})),
+      above: all.map(({hierarchy, above, settings}) => ({
+        version: hierarchy.version,
+        path: above,
+        optional: settings.length === 0,
+      })),
     },
     ...all.flatMap(({hierarchy, above, settings}, cgroup) =>
       [...inherited(hierarchy, above, settings), ...settings].map(setting => ({
@@ -167,20 +172,15 @@ export function inherited(h: Hierarchy, above: string, own: Setting[]): Setting[
     .map(file => ({controller: 'cpuset', file, value: read(`${above}/${file}`) ?? '0'}))
 }
 
-/** Hierarchies in which nothing is limited, and much is counted; they are not needed. */
-function alsoCounting(limited: Part[], found: Hierarchy[]): Part[] {
+/** Hierarchies in which nothing is limited: that of v2, else the freezer, and for a verdict those that count; none is needed. */
+function notLimited(limited: Part[], found: Hierarchy[], counted: boolean): Part[] {
+  const holds = found.find(h => h.version === 2) ?? found.find(h => h.controllers.includes('freezer'))
   return found.flatMap(hierarchy => {
     if (limited.some(part => part.hierarchy === hierarchy)) return []
-    if (hierarchy.version === 1 && !hierarchy.controllers.some(name => COUNTING.includes(name))) return []
-    // The tree of v2 on a hybrid machine counts nothing that those of v1 do not.
-    if (hierarchy.version === 2 && found.length > 1) return []
+    const counts = counted && hierarchy.controllers.some(name => COUNTING.includes(name))
+    if (hierarchy !== holds && !counts) return []
     const above = place(hierarchy, hierarchy.version === 2 ? ['memory', 'pids'] : []) ?? place(hierarchy, [])
-    if (above === undefined || (hierarchy.version === 2 && unfit(above))) return []
-    try {
-      fs.accessSync(above, fs.constants.W_OK)
-    } catch {
-      return []
-    }
+    if (above === undefined || !isOurs(above) || (hierarchy.version === 2 && unfit(above))) return []
     return [{hierarchy, above, settings: []}]
   })
 }

@@ -50,6 +50,8 @@ export interface Run {
   dieWithParent?: number | undefined
   /** A terminal takes the place of a stdin in which nothing is left. */
   takeTerminal: boolean
+  /** What makes its state known (lib/containers). */
+  state: Plan
   /** Its cgroup, made before it starts (lib/cgroups). */
   limits: Plan
 }
@@ -84,6 +86,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
   const plan: Plan = [
     ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     ...removal(document, run.root),
+    ...run.state,
     {do: 'terminal', take: run.takeTerminal},
     ...run.limits,
     ...(document.linux?.namespaces ?? []).flatMap(({type, path}) =>
@@ -106,6 +109,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
 export function byHandPlan(run: Run, machine: Machine, environment: string[]): Plan {
   return [
     ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
+    ...run.state,
     {do: 'terminal', take: run.takeTerminal},
     ...run.limits,
     {

@@ -1,6 +1,7 @@
 import {capabilitiesOf} from '../container/capabilities.ts'
 import type {User} from '../container/users.ts'
 import {UsageError} from '../errors.ts'
+import type {Caller} from './defaults.ts'
 import type {Configuration, IdMapping, Mount, NamespaceType, Process} from './oci.ts'
 
 /** What `hew enter` changes in a document before it is run. */
@@ -46,6 +47,34 @@ export function adjust(given: Configuration, change: Adjustments): Configuration
       ...document.linux,
       namespaces: [...kept, ...(time ? [{type: 'time' as const}] : [])],
       ...(change.map && {uidMappings: change.map.uids, gidMappings: change.map.gids}),
+    },
+  }
+}
+
+/**
+ * The document as the line `unshare ... chroot ROOT bash` would be one: nothing is mounted, nothing is taken away.
+ * @param environment the caller's
+ */
+export function byHand(document: Configuration, {uid, gid}: Caller, environment: string[]): Configuration {
+  const {resources} = document.linux ?? {}
+  const all = capabilitiesOf('ALL')
+  return {
+    ociVersion: document.ociVersion,
+    process: {
+      user: {uid: 0, gid: 0},
+      args: document.process?.args ?? [],
+      env: environment,
+      cwd: '/',
+      capabilities: {bounding: all, effective: all, permitted: all},
+    },
+    root: document.root!,
+    mounts: [],
+    annotations: document.annotations ?? {},
+    linux: {
+      namespaces: (['mount', 'uts', 'ipc', 'network', 'pid', 'user'] as const).map(type => ({type})),
+      uidMappings: [{containerID: 0, hostID: uid, size: 1}],
+      gidMappings: [{containerID: 0, hostID: gid, size: 1}],
+      ...(resources && {resources}),
     },
   }
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -21,7 +22,7 @@ enum { MAX_CGROUPS = 16 };
 static struct cgroup {
     const char *above; /* the path of its parent */
     int parent, fd;    /* fd is -1 before it is made */
-    bool v2;
+    bool v2, may_lack;
 } cgroups[MAX_CGROUPS];
 static size_t cgroup_count;
 static char name[NAME_MAX + 1]; /* the same in all hierarchies */
@@ -43,13 +44,15 @@ static int remove_cgroup(int parent, const char *called) {
     return unlinkat(parent, called, AT_REMOVEDIR);
 }
 
+static void remove_one(struct cgroup *cgroup) {
+    if (cgroup->fd < 0) return;
+    remove_cgroup(cgroup->parent, name);
+    close(cgroup->fd);
+    cgroup->fd = -1;
+}
+
 static void remove_made(void) {
-    for (size_t i = cgroup_count; i-- > 0;) {
-        if (cgroups[i].fd < 0) continue;
-        remove_cgroup(cgroups[i].parent, name);
-        close(cgroups[i].fd);
-        cgroups[i].fd = -1;
-    }
+    for (size_t i = cgroup_count; i-- > 0;) remove_one(&cgroups[i]);
 }
 
 static void (*undo_the_rest)(void);
@@ -58,18 +61,47 @@ static void undo_cgroups(void) {
     undo_the_rest();
 }
 
+/* Opened and locked; -1 and errno. Each has a lock on its own as long as it lives: an empty one without is nobody's. */
+static int open_locked(const struct cgroup *cgroup) {
+    int fd = openat(cgroup->parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat ours, there;
+    if (fd < 0) return -1;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && !fstat(fd, &ours) && !fstatat(cgroup->parent, name, &there, AT_SYMLINK_NOFOLLOW) &&
+        ours.st_ino == there.st_ino)
+        return fd;
+    close(fd);
+    errno = EEXIST;
+    return -1;
+}
+
+/* A container that was killed leaves its cgroup behind, and that its settings. */
+static bool remove_abandoned(const struct cgroup *cgroup) {
+    int fd = open_locked(cgroup);
+    bool removed = fd >= 0 && !unlinkat(cgroup->parent, name, AT_REMOVEDIR);
+    if (fd >= 0) close(fd);
+    return removed;
+}
+
+static bool make_one(struct cgroup *cgroup) {
+    bool made = !mkdirat(cgroup->parent, name, 0755);
+    if (!made && errno == EEXIST) {
+        made = remove_abandoned(cgroup) && !mkdirat(cgroup->parent, name, 0755);
+        errno = EEXIST;
+    }
+    if (!made) return false;
+    cgroup->fd = open_locked(cgroup);
+    if (cgroup->fd < 0 && errno == ENOENT) errno = EEXIST; /* who took it for abandoned has the name now */
+    return cgroup->fd >= 0;
+}
+
 /* False: the name is taken in some hierarchy, and nothing was made. */
 static bool make_all(void) {
     for (size_t i = 0; i < cgroup_count; i++) {
-        struct cgroup *cgroup = &cgroups[i];
-        if (mkdirat(cgroup->parent, name, 0755)) {
-            int error = errno;
-            remove_made();
-            if (error == EEXIST) return false;
-            fail(error, "cannot make the cgroup %s/%s", cgroup->above, name);
-        }
-        cgroup->fd = openat(cgroup->parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (cgroup->fd < 0) fail(errno, "cannot open the cgroup %s/%s", cgroup->above, name);
+        if (make_one(&cgroups[i]) || (cgroups[i].may_lack && errno != EEXIST)) continue;
+        int error = errno;
+        remove_made();
+        if (error == EEXIST) return false;
+        fail(error, "cannot make the cgroup %s/%s", cgroups[i].above, name);
     }
     return true;
 }
@@ -88,9 +120,10 @@ static void step_cgroup(void) {
         struct cgroup *cgroup = &cgroups[cgroup_count++];
         *cgroup = (struct cgroup){.fd = -1};
         cgroup->v2 = word_number(10) == 2;
+        cgroup->may_lack = !strcmp(word(), "may");
         cgroup->above = word_kept();
         cgroup->parent = open(cgroup->above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (cgroup->parent < 0) fail(errno, "cannot open the cgroup %s", cgroup->above);
+        if (cgroup->parent < 0 && !cgroup->may_lack) fail(errno, "cannot open the cgroup %s", cgroup->above);
     }
     snprintf(name, sizeof name, "%s", wanted);
     if (make_all()) return;
@@ -127,12 +160,22 @@ int cgroup_to_clone_into(void) {
     return -1;
 }
 
+bool cgroup_may_lack(void) {
+    for (size_t i = 0; i < cgroup_count; i++)
+        if (cgroups[i].v2) return cgroups[i].may_lack;
+    return true;
+}
+
 bool join_cgroups(pid_t pid, bool cloned_into) {
     char number[16];
     snprintf(number, sizeof number, "%d", (int)pid);
     for (size_t i = 0; join && i < cgroup_count; i++) {
-        if (cgroups[i].v2 && cloned_into) continue;
+        if (cgroups[i].fd < 0 || (cgroups[i].v2 && cloned_into)) continue;
         if (write_at(cgroups[i].fd, "cgroup.procs", number)) continue;
+        if (cgroups[i].may_lack) {
+            remove_one(&cgroups[i]);
+            continue;
+        }
         say("cannot put the container into the cgroup %s/%s: %s", cgroups[i].above, name, strerror(errno));
         return false;
     }
@@ -202,11 +245,6 @@ static struct tally {
 
 /* ---- telling it ---- */
 
-struct text {
-    char bytes[1024];
-    size_t length;
-};
-
 __attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
@@ -270,7 +308,7 @@ static void add_seconds(struct text *text, const char *key, double number) {
     else add(text, ",\"%s\":%.6f", key, number);
 }
 
-static void write_verdict(const struct tally *tally, int status, int signal) {
+static struct text verdict_of(const struct tally *tally, int status, int signal) {
     struct text text = {.length = 0};
     add(&text, "{\"exitStatus\":%d", status);
     add_number(&text, "signal", signal ? signal : -1);
@@ -281,8 +319,7 @@ static void write_verdict(const struct tally *tally, int status, int signal) {
     add_number(&text, "forksRefused", tally->forks_refused);
     add_seconds(&text, "wallSeconds", tally->wall);
     add(&text, "}\n");
-    if (write(verdict_fd, text.bytes, text.length) < 0) say("cannot write the verdict: %s", strerror(errno));
-    close(verdict_fd);
+    return text;
 }
 
 /* Opened before anything starts: a verdict that cannot be written is a mistake to be told of at once. */
@@ -307,22 +344,38 @@ static bool remove_patiently(const struct cgroup *cgroup) {
     return true;
 }
 
-void settle_cgroups(int status, int signal) {
-    if (cgroup_count || verdict_fd >= 0) {
-        struct tally counts = tally();
-        say_what_limits_did(&counts);
-        if (verdict_fd >= 0) write_verdict(&counts, status, signal);
+struct text settle_cgroups(int status, int signal) {
+    struct tally counts = tally();
+    struct text verdict = verdict_of(&counts, status, signal);
+    say_what_limits_did(&counts);
+    if (verdict_fd >= 0) {
+        if (write(verdict_fd, verdict.bytes, verdict.length) < 0) say("cannot write the verdict: %s", strerror(errno));
+        close(verdict_fd);
     }
     for (size_t i = cgroup_count; i-- > 0;) {
-        if (remove_patiently(&cgroups[i])) continue;
+        if (cgroups[i].fd < 0 || remove_patiently(&cgroups[i])) continue;
         if (errno == EBUSY)
             say("the cgroup %s/%s stays, with its limits: processes of the container still run in it", cgroups[i].above, name);
         else say("cannot remove the cgroup %s/%s: %s", cgroups[i].above, name, strerror(errno));
     }
+    return verdict;
+}
+
+void print_cgroups(FILE *out) {
+    const char *between = "";
+    for (int v2 = 1; v2 >= 0; v2--)
+        for (size_t i = 0; i < cgroup_count; i++) {
+            if (cgroups[i].fd < 0 || cgroups[i].v2 != v2) continue;
+            fputs(between, out);
+            print_json(out, cgroups[i].above);
+            print_json(out, "/");
+            print_json(out, name);
+            between = "\\n";
+        }
 }
 
 const struct step cgroup_steps[] = {
-    {"cgroup", step_cgroup},           /* NAME COUNT (VERSION PARENT)...: one in each; NAME-PID where NAME is taken */
+    {"cgroup", step_cgroup},           /* NAME COUNT (VERSION must|may PARENT)...: one in each; NAME-PID where NAME is taken */
     {"cgroup-set", step_cgroup_set},   /* INDEX FILE VALUE must|if-there */
     {"cgroup-join", step_cgroup_join}, /* the container starts in them */
     {"verdict", step_verdict},         /* file|fd TARGET: how it ended, as JSON, goes there */

@@ -5,6 +5,7 @@
 #include "stage.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <termios.h>
 
 /* ---- namespaces.c ---- */
@@ -90,12 +91,32 @@ _Noreturn void give_up(const struct container *container);
 
 /* The v2 cgroup that clone is to put the container into, or -1. */
 int cgroup_to_clone_into(void);
+/* Nothing is limited in that one: where the kernel refuses it the container does without. */
+bool cgroup_may_lack(void);
 /* The container goes into the cgroups that were made for it, but for the one that clone has put it into. */
 bool join_cgroups(pid_t pid, bool cloned_into);
 /* It runs from now on: for --verdict. */
 void note_start(void);
-/* After the end: what the limits did, on stderr and as --verdict; the cgroups go. */
-void settle_cgroups(int status, int signal);
+struct text {
+    char bytes[1024];
+    size_t length;
+};
+/* After the end: what the limits did, on stderr; the cgroups go. How it ended, for --verdict too, as a line of JSON. */
+struct text settle_cgroups(int status, int signal);
+/* Their directories as part of a JSON text, a line each; that of v2 comes first. */
+void print_cgroups(FILE *out);
+
+/* ---- state.c: does nothing where the container has no state ---- */
+
+/* When a process started: its name in /proc. 0: there is none. */
+unsigned long long start_time(const char *number);
+/* Its first process is there, with this name in /proc. False: it has been said why that cannot be written down. */
+bool state_created(pid_t pid, const char *number);
+void state_running(void);
+/* ran: its command was executed. */
+void state_ended(bool ran, const struct text *verdict);
+/* The inside of a JSON string. */
+void print_json(FILE *out, const char *text);
 
 /* ---- process.c ---- */
 

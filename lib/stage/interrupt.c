@@ -29,11 +29,16 @@ void interrupts_hold(void) {
     holding = true;
 }
 
-void interrupts_release(void) {
+void interrupts_hand_over(void) {
     if (!holding) return;
     holding = false;
     close(arrivals);
     arrivals = -1;
+}
+
+void interrupts_release(void) {
+    if (!holding) return;
+    interrupts_hand_over();
     signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &held, NULL);
 }

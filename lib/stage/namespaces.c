@@ -193,6 +193,7 @@ static _Noreturn void become_supervisor(struct container *container, const char 
     /* Files of the other ids in a range are not ours to remove, but for who is in there. The namespace has no
      * name any more when its last process has ended: only a descriptor keeps it, namespaces(7). */
     if (maps && leftover.path && geteuid() && !strcmp(mapping, "newuidmap")) leftover.user_namespace = open_user_namespace(number);
+    if (!state_created(container->pid, number)) give_up(container);
     if (send(container->line, "", 1, MSG_NOSIGNAL) < 0) say("the container ended before its steps began");
     supervise(container);
 }
@@ -207,7 +208,7 @@ static void step_clone(void) {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) fail(errno, "cannot make a socket");
 
     interrupted();
-    interrupts_release();
+    interrupts_hand_over();
     /* No signal may be lost between the clone and the wait for it. The container unblocks them when it executes. */
     sigset_t all;
     sigfillset(&all);
@@ -223,7 +224,7 @@ static void step_clone(void) {
     };
     note_start();
     long pid = kernel_clone3(&args);
-    if (pid < 0 && cgroup >= 0 && (errno == E2BIG || errno == EINVAL)) { /* before Linux 5.7 */
+    if (pid < 0 && cgroup >= 0 && (errno == E2BIG || errno == EINVAL || cgroup_may_lack())) { /* before Linux 5.7 */
         args.flags &= ~CLONE_INTO_CGROUP;
         args.cgroup = 0;
         pid = kernel_clone3(&args);

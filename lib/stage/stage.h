@@ -56,6 +56,8 @@ _Noreturn void fail_with(int status, int error, const char *format, ...)
 
 void interrupts_hold(void);
 void interrupts_release(void);
+/* They stay blocked, and are another's to ask for: supervise.c. */
+void interrupts_hand_over(void);
 bool interrupts_held(void);
 /* If one has come: undoes the journal and dies by it. To be called in every long loop. */
 void interrupted(void);
@@ -106,6 +108,7 @@ extern const struct step mount_steps[];     /* mounts.c */
 extern const struct step process_steps[];   /* process.c */
 extern const struct step terminal_steps[];  /* terminal.c */
 extern const struct step cgroup_steps[];    /* cgroups.c */
+extern const struct step state_steps[];     /* state.c */
 
 /* What the stage ends with when no step fails. */
 extern int exit_status;

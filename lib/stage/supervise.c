@@ -66,7 +66,9 @@ static void listen_to(const struct container *container) {
             told.executes = *text == LINE_EXECUTES;
         }
     }
-    if (length == 0) told.ended = true;
+    if (length != 0 || told.ended) return;
+    told.ended = true;
+    if (told.executes) state_running();
 }
 
 /* ---- the end ---- */
@@ -98,10 +100,11 @@ static bool remove_leftover(void) {
 static _Noreturn void finish(const struct container *container, int status, int signal) {
     listen_to(container);
     relay_finish(signals);
-    settle_cgroups(status, signal);
+    struct text verdict = settle_cgroups(status, signal);
     if (leftover.path && !remove_leftover() && status == 0) status = EXIT_HEW;
     forget(!told.executes);
     if (!told.executes) journal_undo();
+    state_ended(told.executes, &verdict);
     _exit(status);
 }
 

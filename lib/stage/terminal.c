@@ -46,7 +46,8 @@ static bool stdin_used_up(void) {
     off_t at = lseek(STDIN_FILENO, 0, SEEK_CUR);
     if (at >= 0 && !fstat(STDIN_FILENO, &st) && S_ISREG(st.st_mode)) return at >= st.st_size;
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
-    while (poll(&in, 1, -1) < 0 && errno == EINTR) continue;
+    wait_for(in.fd, in.events);
+    poll(&in, 1, 0);
     return in.revents && !(in.revents & POLLIN);
 }
 

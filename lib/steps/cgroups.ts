@@ -5,6 +5,8 @@ import type {Table} from '../step.ts'
 export interface Above {
   version: 1 | 2
   path: string
+  /** Where it cannot be made the container does without: nothing is limited in it. */
+  optional: boolean
 }
 
 /** Steps before `clone` that give the container a cgroup of its own, which goes when it has ended. */
@@ -27,7 +29,11 @@ export const cgroupSteps: Table<CgroupSteps> = {
       const paths = s.above.map(({path}) => quote(`${path}/${s.name}`)).join(' ')
       return `mkdir ${paths}; trap ${quote(`rmdir ${paths}`)} EXIT`
     },
-    words: s => [s.name, s.above.length, ...s.above.flatMap(({version, path}) => [version, path])],
+    words: s => [
+      s.name,
+      s.above.length,
+      ...s.above.flatMap(({version, optional, path}) => [version, optional ? 'may' : 'must', path]),
+    ],
     check: unchecked,
   },
   'cgroup-set': {

@@ -1,0 +1,160 @@
+/*
+ * The state of a container, which hew's other commands read: state.json in a directory that enter has made and
+ * whose name it has won (lib/containers). From the step `state` on it is ours to write.
+ *
+ * Whoever reads it finds an old one or a new one, and nothing in between: each is written beside the one before and
+ * renamed. A kill -9 leaves it as it was, with a supervisor that is gone: that is how others recognise the dead.
+ */
+#include "container.h"
+
+#include "kernel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+    int directory; /* -1: nobody is told of this container */
+    int states;    /* the directory that it is in, by this name */
+    const char *path, *id;
+    const char *head, *where; /* state.json up to the supervisor; "NAMESPACE BOOT" of that */
+    bool keep;                /* after the end, too */
+    pid_t pid;                /* of the container's first process */
+    const char *number;       /* its name in /proc */
+} state = {.directory = -1};
+
+/* ---- processes ---- */
+
+/* Field 22 of proc_pid_stat(5). The second one is a name in parentheses, which may hold anything. */
+unsigned long long start_time(const char *number) {
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%s/stat", number);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    text[length < 0 ? 0 : length] = 0;
+    unsigned long long start = 0;
+    char *at = strrchr(text, ')');
+    if (at) sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &start);
+    return start;
+}
+
+/* ---- writing ---- */
+
+static bool replace_text(int directory, const char *name, const char *text) {
+    char beside[64];
+    snprintf(beside, sizeof beside, ".%s", name);
+    int fd = openat(directory, beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    int error = errno;
+    if (fd >= 0) close(fd);
+    errno = error;
+    return written && !renameat(directory, beside, directory, name);
+}
+
+/* The document as it is now; the caller frees. */
+static char *document(const char *status, bool with_process) {
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) return NULL;
+    fprintf(out, "%s\"dev.hew.supervisor\":\"%d %llu %s\"", state.head, (int)getpid(), start_time("self"), state.where);
+    fprintf(out, ",\"dev.hew.cgroups\":\"");
+    print_cgroups(out);
+    if (with_process) fprintf(out, "\",\"dev.hew.start\":\"%llu", start_time(state.number));
+    fprintf(out, "\"},\"status\":\"%s\"", status);
+    if (with_process) fprintf(out, ",\"pid\":%d", (int)state.pid);
+    fprintf(out, "}\n");
+    if (fclose(out)) return NULL;
+    return text;
+}
+
+static bool write_state(const char *status, bool with_process) {
+    if (state.directory < 0) return true;
+    char *text = document(status, with_process);
+    bool written = text && replace_text(state.directory, "state.json", text);
+    int error = errno;
+    free(text);
+    errno = error;
+    return written;
+}
+
+void print_json(FILE *out, const char *text) {
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < 0x20) fprintf(out, "\\u%04x", c);
+        else if (c == '"' || c == '\\') fprintf(out, "\\%c", c);
+        else fputc(c, out);
+    }
+}
+
+/* ---- its life ---- */
+
+/* As lib/containers/sweep.ts: it is ours to remove once we have renamed state.json, which exactly one can; only then
+ * the name in the directory of states is sure to be this directory's. */
+static void remove_state(void) {
+    char taken[64], grave[64];
+    if (state.directory < 0) return;
+    unsigned long long start = start_time("self");
+    snprintf(taken, sizeof taken, ".taken-%d-%llu", (int)getpid(), start);
+    snprintf(grave, sizeof grave, ".old-%d-%llu-0", (int)getpid(), start);
+    if (!renameat(state.directory, "state.json", state.directory, taken) && !renameat(state.states, state.id, state.states, grave))
+        remove_tree_at(state.states, state.path, grave);
+    close(state.directory);
+    state.directory = -1;
+}
+
+static void (*undo_the_rest)(void);
+static void undo_state(void) {
+    undo_the_rest();
+    remove_state();
+}
+
+static void step_state(void) {
+    char *path = word_kept();
+    state.head = word_kept();
+    state.where = word_kept();
+    state.keep = !strcmp(word(), "keep");
+    char *slash = strrchr(path, '/');
+    if (!slash) refuse(EINVAL, "the state '%s' is no absolute path", path);
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    *slash = 0;
+    state.path = path;
+    state.id = slash + 1;
+    state.states = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0 || state.states < 0) fail(errno, "cannot open the container's state %s/%s", path, state.id);
+    state.directory = directory;
+    undo_the_rest = undo;
+    undo = undo_state;
+    interrupts_hold();
+    if (!write_state("creating", false)) fail(errno, "cannot write the container's state to %s/%s", path, state.id);
+}
+
+bool state_created(pid_t pid, const char *number) {
+    state.pid = pid;
+    state.number = number;
+    if (write_state("created", true)) return true;
+    say("cannot write the container's state: %s", strerror(errno));
+    return false;
+}
+
+void state_running(void) {
+    if (!write_state("running", true)) say("cannot write the container's state: %s", strerror(errno));
+}
+
+void state_ended(bool ran, const struct text *verdict) {
+    if (state.directory < 0) return;
+    if (!ran || !state.keep) {
+        remove_state();
+        return;
+    }
+    /* In this order: who sees that it has stopped looks for how. */
+    if (!replace_text(state.directory, "verdict.json", verdict->bytes) || !write_state("stopped", false))
+        say("cannot write the container's state: %s", strerror(errno));
+}
+
+const struct step state_steps[] = {
+    {"state", step_state}, /* DIR HEAD WHERE keep|remove: its state is written to DIR, and kept after its end or not */
+    {NULL, NULL},
+};

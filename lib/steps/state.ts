@@ -1,0 +1,20 @@
+import type {Table} from '../step.ts'
+
+/** Steps before `clone` by which other commands come to know of a container. */
+export interface StateSteps {
+  /**
+   * From here on the stage writes state.json. `head`: its text up to the supervisor; `where`: the PID namespace and the boot
+   * that the supervisor's PID counts in; `keep`: it stays when the container has ended.
+   */
+  state: {directory: string; head: string; where: string; keep: boolean}
+}
+
+const unchecked = (): undefined => undefined
+
+export const stateSteps: Table<StateSteps> = {
+  state: {
+    shell: () => '',
+    words: s => [s.directory, s.head, s.where, s.keep ? 'keep' : 'remove'],
+    check: unchecked,
+  },
+}

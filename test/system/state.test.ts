@@ -1,0 +1,274 @@
+import {type ChildProcess, spawn} from 'node:child_process'
+import * as fs from 'node:fs'
+import {test} from 'uvu'
+import * as assert from 'uvu/assert'
+import {hierarchies} from '../../lib/cgroups/hierarchies.ts'
+import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
+
+/** Names, and what other commands come to know of a container. */
+
+const here = scratch()
+fs.chmodSync(here, 0o755)
+const asRoot = requires(test, 'root')
+
+const root = `${here}/root`
+fs.mkdirSync(root)
+hew('copy-deps', '-q', '-r', root, 'sh', 'bash', 'cat', 'sleep', 'true', 'id', 'readlink')
+fs.mkdirSync(`${root}/mnt`)
+fs.mkdirSync(`${root}/etc`)
+
+/** Names of this test's own: others run containers here, too. */
+let count = 0
+const fresh = (): string => `state-${process.pid}-${count++}`
+const STATES = '/run/hew'
+const read = (id: string, states = STATES) =>
+  JSON.parse(fs.readFileSync(`${states}/${id}/state.json`, 'utf8'))
+const there = (id: string): boolean => fs.existsSync(`${STATES}/${id}`)
+
+async function until(what: string, holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 400; i++) {
+    if (holds()) return
+    await new Promise(later => setTimeout(later, 25))
+  }
+  throw new Error(`never: ${what}`)
+}
+
+const children: ChildProcess[] = []
+test.after(() => {
+  for (const child of children) child.kill('SIGKILL')
+})
+
+interface Started {
+  child: ChildProcess
+  ended: Promise<Outcome>
+}
+
+/** `hew enter`, whose stdin stays open. */
+function start(
+  words: string[],
+  options: {uid?: number; gid?: number; env?: NodeJS.ProcessEnv} = {},
+): Started {
+  const child = spawn(HEW, ['enter', '-r', root, ...words], {stdio: ['pipe', 'pipe', 'pipe'], ...options})
+  let [stdout, stderr] = ['', '']
+  child.stdout!.on('data', data => {
+    stdout += data
+  })
+  child.stderr!.on('data', data => {
+    stderr += data
+  })
+  children.push(child)
+  const ended = new Promise<Outcome>(done =>
+    child.on('close', (code, signal) => done({stdout, stderr, status: signal ? 1000 : (code ?? -1)})),
+  )
+  return {child, ended}
+}
+
+const startOf = (pid: number): string =>
+  fs
+    .readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')[19]!
+const alive = (pid: number): boolean => fs.existsSync(`/proc/${pid}`)
+
+asRoot('while it runs its state says so; at its end nothing is left', async () => {
+  const id = fresh()
+  const {child, ended} = start(['--name', id, '--env', 'A="b"\\', '--', 'cat'])
+  await until('running', () => there(id) && read(id).status === 'running')
+  const state = read(id)
+  assert.is(state.id, id)
+  assert.is(state.bundle, `${STATES}/${id}`)
+  assert.is(fs.readFileSync(`/proc/${state.pid}/cmdline`, 'utf8'), 'cat\0')
+  assert.is(state.annotations['dev.hew.start'], startOf(state.pid))
+  assert.is(state.annotations['dev.hew.rootfs'], root)
+  const [pid, started, namespace, boot] = state.annotations['dev.hew.supervisor'].split(' ')
+  assert.is(Number(pid), child.pid)
+  assert.is(started, startOf(child.pid!))
+  assert.is(`pid:[${namespace}]`, fs.readlinkSync('/proc/self/ns/pid'))
+  assert.is(boot, fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim())
+  const configuration = JSON.parse(fs.readFileSync(`${STATES}/${id}/config.json`, 'utf8'))
+  assert.equal(configuration.process.args, ['cat'])
+  assert.ok(configuration.process.env.includes('A="b"\\'))
+  assert.is(fs.statSync(`${STATES}/${id}`).mode & 0o777, 0o700)
+  child.stdin!.end()
+  assert.equal(await ended, {stdout: '', stderr: '', status: 0})
+  assert.not.ok(there(id))
+  assert.equal(
+    fs.readdirSync(STATES).filter(name => name.startsWith('.') && name.includes(`-${child.pid}-`)),
+    [],
+  )
+})
+
+asRoot('of two that want one name exactly one gets it, fifty times', async () => {
+  for (let round = 0; round < 50; round++) {
+    const id = fresh()
+    const both = [start(['--name', id, '--', 'cat']), start(['--name', id, '--', 'cat'])]
+    const loser = await Promise.race(both.map(async ({ended}, i) => ({i, ...(await ended)})))
+    assert.is(loser.status, 125)
+    assert.is(
+      loser.stderr,
+      `hew enter: the name ${id} is taken by a container that runs: choose another name, or end that one with 'hew rm -f ${id}'\n`,
+    )
+    const winner = both[1 - loser.i]!
+    winner.child.stdin!.end()
+    assert.is((await winner.ended).status, 0)
+    assert.not.ok(there(id))
+  }
+})
+
+asRoot('without a name it is the one of the root, then -2', async () => {
+  const named = `${here}/${fresh()}`
+  fs.cpSync(root, named, {recursive: true, verbatimSymlinks: true})
+  const id = named.split('/').at(-1)!
+  const two = [1, 2].map(() =>
+    spawn(HEW, ['enter', '-r', named, '--', 'cat'], {stdio: ['pipe', 'ignore', 'inherit']}),
+  )
+  const ends = two.map(child => new Promise(done => child.on('exit', done)))
+  await until('two states', () =>
+    [id, `${id}-2`].every(name => there(name) && read(name).status === 'running'),
+  )
+  for (const child of two) child.stdin!.end()
+  assert.equal(await Promise.all(ends), [0, 0])
+  assert.equal([there(id), there(`${id}-2`)], [false, false])
+})
+
+asRoot('a name is no PID, no option and no path', () => {
+  for (const name of ['1', '123', '-a', '.a', 'a/b', '..', 'a b', 'ü', 'x'.repeat(101)]) {
+    const {status, stderr} = hew('enter', `--name=${name}`, '-r', root, '--', 'true')
+    assert.is(status, 2, name)
+    assert.match(stderr, /^hew enter: --name/)
+  }
+})
+
+/** The container of `hew enter`, when its state is running. */
+async function running(
+  id: string,
+  ...options: string[]
+): Promise<Started & {pid: number; cgroups: string[]}> {
+  const started = start(['--name', id, ...options, '--', 'cat'])
+  await until('running', () => there(id) && read(id).status === 'running')
+  const {pid, annotations} = read(id)
+  return {...started, pid, cgroups: annotations['dev.hew.cgroups'].split('\n').filter(Boolean)}
+}
+
+asRoot('killed with -9: the next command cleans up, and the name is free', async () => {
+  const id = fresh()
+  const {child, ended, pid, cgroups} = await running(id)
+  child.kill('SIGKILL')
+  assert.is((await ended).status, 1000)
+  await until('the end of its command', () => !alive(pid))
+  assert.ok(there(id))
+  const again = start(['--name', id, '--', 'cat'])
+  await until(
+    'a second one',
+    () => there(id) && read(id).annotations['dev.hew.supervisor'].startsWith(`${again.child.pid} `),
+  )
+  again.child.stdin!.end()
+  assert.equal(await again.ended, {stdout: '', stderr: '', status: 0})
+  assert.equal([there(id), ...cgroups.map(at => fs.existsSync(at))], [false, ...cgroups.map(() => false)])
+})
+
+asRoot('what fails before its command runs leaves no state', () => {
+  const id = fresh()
+  // Behind a bind mount only the kernel knows what there is.
+  const bound = ['--name', id, '-r', root, '--bind', `${here}:/mnt`, '--']
+  assert.is(hew('enter', ...bound, '/mnt/nothing').status, 127)
+  assert.not.ok(there(id))
+  fs.writeFileSync(`${here}/no-program`, 'text', {mode: 0o755})
+  assert.is(hew('enter', ...bound, '/mnt/no-program').status, 126)
+  assert.not.ok(there(id))
+  assert.is(
+    hew('enter', '--name', id, '-r', root, '--share', 'pid', '--time', '--workdir', '/none', '--', 'true')
+      .status,
+    125,
+  )
+  assert.not.ok(there(id))
+  // In hew itself: the plan is refused.
+  assert.is(hew('enter', '--name', id, '-r', root, '--bind', `${here}/none:/mnt`, '--', 'true').status, 125)
+  assert.not.ok(there(id))
+})
+
+asRoot('a state that cannot be written: without a name it runs, with one it does not', () => {
+  const line = (words: string): Outcome =>
+    run('unshare', [
+      '--mount',
+      'sh',
+      '-c',
+      `mount -t tmpfs -o ro none /run && exec '${HEW}' enter -r '${root}' ${words}`,
+    ])
+  assert.equal(line('-- true'), {stdout: '', stderr: '', status: 0})
+  const named = line('--name x -- true')
+  assert.is(named.status, 125)
+  assert.match(named.stderr, /^hew enter: cannot make \/run\/hew, .*read-only[^\n]*\n$/i)
+})
+
+asRoot('an ordinary user has a place of their own', async () => {
+  const runtime = `${here}/runtime`
+  fs.mkdirSync(runtime, {mode: 0o700})
+  fs.chownSync(runtime, 65534, 65534)
+  const id = fresh()
+  const user = {uid: 65534, gid: 65534, env: {PATH: process.env.PATH, XDG_RUNTIME_DIR: runtime}}
+  const {child, ended} = start(['--name', id, '--', 'cat'], user)
+  await until(
+    'running',
+    () => fs.existsSync(`${runtime}/hew/${id}`) && read(id, `${runtime}/hew`).status === 'running',
+  )
+  assert.is(fs.statSync(`${runtime}/hew`).uid, 65534)
+  assert.is(fs.readFileSync(`/proc/${read(id, `${runtime}/hew`).pid}/cmdline`, 'utf8'), 'cat\0')
+  child.stdin!.end()
+  assert.equal(await ended, {stdout: '', stderr: '', status: 0})
+  assert.equal(fs.readdirSync(`${runtime}/hew`), [])
+})
+
+// ---- cgroups ----
+
+const v2 = hierarchies().find(({version}) => version === 2)
+
+asRoot('it has a cgroup without limits too, which goes with it', async () => {
+  if (!v2) return
+  const id = fresh()
+  const {child, ended, pid, cgroups} = await running(id)
+  assert.is(cgroups.length, 1)
+  assert.ok(cgroups[0]!.startsWith(v2.mount) && cgroups[0]!.endsWith(`/${id}`), cgroups[0])
+  assert.is(fs.readFileSync(`${cgroups[0]}/cgroup.procs`, 'utf8'), `${pid}\n`)
+  child.stdin!.end()
+  assert.equal(await ended, {stdout: '', stderr: '', status: 0})
+  assert.not.ok(fs.existsSync(cgroups[0]!))
+})
+
+asRoot('an empty cgroup of its name is what another left, and one with processes is not', async () => {
+  if (!v2) return
+  const [id, other] = [fresh(), fresh()]
+  const {child, ended, cgroups} = await running(id)
+  const beside = `${cgroups[0]!.slice(0, -id.length)}${other}`
+  fs.mkdirSync(beside)
+  const second = await running(other)
+  assert.equal(second.cgroups, [beside])
+  second.child.stdin!.end()
+  assert.is((await second.ended).status, 0)
+  assert.not.ok(fs.existsSync(beside))
+
+  fs.mkdirSync(beside)
+  const sleeper = spawn('sleep', ['60'], {stdio: 'ignore'})
+  fs.writeFileSync(`${beside}/cgroup.procs`, `${sleeper.pid}`)
+  const third = await running(other)
+  assert.equal(third.cgroups, [`${beside}-${third.child.pid}`])
+  third.child.stdin!.end()
+  assert.is((await third.ended).status, 0)
+  sleeper.kill('SIGKILL')
+  await until('an empty cgroup', () => fs.readFileSync(`${beside}/cgroup.procs`, 'utf8') === '')
+  fs.rmdirSync(beside)
+  child.stdin!.end()
+  assert.is((await ended).status, 0)
+})
+
+asRoot('cgroups that cannot be written are done without', () => {
+  const line = `for at in $(awk '$3 == "cgroup2" || $3 == "cgroup" {print $2}' /proc/mounts); do mount -o bind,remount,ro $at; done
+    exec '${HEW}' enter -r '${root}' -- true`
+  assert.equal(shell(`unshare --mount sh -c '${line.replaceAll("'", `'\\''`)}'`), {
+    stdout: '',
+    stderr: '',
+    status: 0,
+  })
+})
+
+test.run()
