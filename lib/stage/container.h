@@ -66,6 +66,17 @@ bool relay_resize(void);
 /* The container has ended: what it has written goes out, unless a signal comes; the terminal is as it was. */
 void relay_finish(int signals);
 
+/* ---- log.c ---- */
+
+bool log_wanted(void);
+/* In the container, as its stdin, stdout and stderr: nothing, and the log twice. */
+void log_connect(void);
+/* For poll(2), and after it. */
+void log_watch(struct pollfd *on);
+void log_relay(const struct pollfd *on);
+/* The container has ended. */
+void log_finish(void);
+
 /* ---- supervise.c ---- */
 
 /* The tree to remove when the container has ended. */

@@ -233,6 +233,7 @@ static void step_clone(void) {
     if (pid == 0) {
         close(ends[0]);
         line_fd = ends[1];
+        log_connect();
         become_container(mapped, !strcmp(setgroups, "allow"));
         return;
     }

@@ -112,8 +112,9 @@ static void step_identity(void) {
     if (setgroups(count, groups) && !(errno == EPERM && count == 0)) fail(errno, "cannot set the supplementary groups");
     free(groups);
     if (prctl(PR_SET_KEEPCAPS, 1)) fail(errno, "cannot keep capabilities");
-    /* It may open it by its name: ttyname(3). */
+    /* It may open them by their names, /dev/stderr or what tty(1) says. */
     if (terminal.relayed) fchown(terminal.fd, uid, (gid_t)-1);
+    if (log_wanted()) fchown(STDOUT_FILENO, uid, (gid_t)-1);
     if (setresgid(gid, gid, gid)) fail(errno, "cannot become group %u", gid);
     if (setresuid(uid, uid, uid)) fail(errno, "cannot become user %u", uid);
 

@@ -9,6 +9,7 @@
 void (*undo)(void) = journal_undo;
 
 static const char *name = "hew";
+static int to = STDERR_FILENO;
 
 enum { MAX_HINTS = 16 };
 static struct {
@@ -18,6 +19,8 @@ static struct {
 static int hint_count;
 
 void say_as(const char *as) { name = as; }
+
+void say_to(int fd) { to = fd; }
 
 void hint(int error, const char *text) {
     if (hint_count < MAX_HINTS) {
@@ -52,7 +55,7 @@ static void line(int error, const char *why, const char *format, va_list argumen
         else text[out++] = (char)c;
     }
     text[out++] = '\n';
-    ssize_t ignored = write(STDERR_FILENO, text, out);
+    ssize_t ignored = write(to, text, out);
     (void)ignored;
 }
 

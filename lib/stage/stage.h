@@ -41,6 +41,8 @@ void raw_bytes(void *to, size_t size);
 
 /* "hew mkroot: " before every message. */
 void say_as(const char *name);
+/* Messages go to this descriptor from now on, instead of stderr. */
+void say_to(int fd);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A sentence for the user if the next step fails with this errno (0: any). */
 void hint(int error, const char *text);
@@ -107,6 +109,7 @@ extern const struct step namespace_steps[]; /* namespaces.c */
 extern const struct step mount_steps[];     /* mounts.c */
 extern const struct step process_steps[];   /* process.c */
 extern const struct step terminal_steps[];  /* terminal.c */
+extern const struct step log_steps[];       /* log.c */
 extern const struct step cgroup_steps[];    /* cgroups.c */
 extern const struct step state_steps[];     /* state.c */
 

@@ -100,6 +100,7 @@ static bool remove_leftover(void) {
 static _Noreturn void finish(const struct container *container, int status, int signal) {
     listen_to(container);
     relay_finish(signals);
+    log_finish();
     struct text verdict = settle_cgroups(status, signal);
     if (leftover.path && !remove_leftover() && status == 0) status = EXIT_HEW;
     forget(!told.executes);
@@ -281,7 +282,7 @@ static int arrived(const struct container *container) {
 }
 
 void supervise(const struct container *container) {
-    enum { SIGNALS, LINE, RELAY, COUNT = RELAY + RELAY_FDS };
+    enum { SIGNALS, LINE, LOG, RELAY, COUNT = RELAY + RELAY_FDS };
     struct pollfd on[COUNT];
     sigset_t all;
     sigfillset(&all);
@@ -294,8 +295,10 @@ void supervise(const struct container *container) {
     for (;;) {
         on[SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
         on[LINE] = (struct pollfd){.fd = told.ended ? -1 : container->line, .events = POLLIN};
+        log_watch(&on[LOG]);
         if (poll(on, COUNT, relay_watch(on + RELAY)) < 0) continue; /* EINTR: we were stopped */
         if (on[LINE].revents) listen_to(container);
+        log_relay(&on[LOG]);
         int key = relay(on + RELAY, container->pid), status = key ? typed(container, key) : 0;
         if (status) ended_by = status;
         if (on[SIGNALS].revents && (status = arrived(container))) ended_by = status;

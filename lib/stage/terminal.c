@@ -148,7 +148,7 @@ static int open_ptmx(int root) {
 }
 
 void own_terminal(int root) {
-    if (!terminal.own) return;
+    if (!terminal.own || log_wanted()) return;
     int unlocked = 0, master = open_ptmx(root);
     /* TIOCGPTPEER, because /dev/pts/N may be another one by now, or elsewhere: ioctl_tty(2). */
     int slave = master < 0 || ioctl(master, TIOCSPTLCK, &unlocked)

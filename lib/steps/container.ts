@@ -34,6 +34,11 @@ export interface ContainerSteps {
    * relays. Without a devpts in the root it is one of the machine's.
    */
   pty: object
+  /**
+   * The container's stdin is empty, its stdout and stderr go to the file `log` in this directory; beyond `limit` bytes that
+   * becomes `log.1`, in the place of the one before. What cannot be written is lost. Messages of hew stay on stderr.
+   */
+  log: {directory: string; limit: number}
   /** An existing namespace is entered, by its file in /proc/PID/ns or a bind of it. */
   join: {kind: CloneKind | 'cgroup'; path: string}
   /** The container's first process; this one stays as its supervisor. */
@@ -121,6 +126,11 @@ export const containerSteps: Table<ContainerSteps> = {
   terminal: {
     shell: s => (s.take ? 'exec < /dev/tty' : ''),
     words: s => [s.take ? 'take' : 'keep'],
+    check: unchecked,
+  },
+  log: {
+    shell: s => `exec >> ${quote(`${s.directory}/log`)} 2>&1 < /dev/null`,
+    words: s => [s.directory, s.limit],
     check: unchecked,
   },
   pty: {shell: () => '', words: none, check: unchecked},

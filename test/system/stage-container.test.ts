@@ -6,6 +6,7 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -15,7 +16,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import {join, resolve} from 'node:path'
+import {basename, join, resolve} from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
@@ -855,6 +856,76 @@ test('without a PID namespace signals do what they do', async () => {
   )
   container.kill('SIGTERM')
   assert.is(await container.ended, 143)
+})
+
+// ---- logs ----
+
+/** A directory for a log, and the step that has it written there. */
+function logged(limit: number): {directory: string; before: string[]; text: (name?: string) => string} {
+  const directory = mkdtempSync(join(place, 'log-'))
+  return {
+    directory,
+    before: ['log', directory, `${limit}`],
+    text: (name = 'log') => readFileSync(join(directory, name), 'latin1'),
+  }
+}
+
+test('log: stdout and stderr to their last byte, stdin empty, the messages of hew for the caller', () => {
+  const {before, text, directory} = logged(1 << 20)
+  const line = 'echo out; echo err >&2; cat; printf "\\0\\377"; echo by name > /dev/stderr; exit 3'
+  const user = ['identity', '7', '7', '0', DEFAULT_CAPS, '0', '0', '0', '0']
+  const map: Plan['map'] = ['direct', '0 0 65536\n', '0 0 65536\n', 'allow']
+  // biome-ignore format: a step a line
+  const mounts = ['symlink', '/proc/self/fd/2', '/dev/stderr']
+  const done = stage(plan(['sh', '-c', line], {before, after: user, map, mounts}), 'nobody reads this')
+  assert.equal(done, {stdout: '', stderr: '', status: 3})
+  assert.is(text(), 'out\nerr\n\0\xffby name\n')
+  assert.is(statSync(join(directory, 'log')).mode & 0o777, 0o600)
+
+  const failed = logged(1 << 20)
+  const {stderr, status} = stage(plan(['nonesuch'], {before: failed.before}))
+  assert.is(stderr, 'hew enter: cannot find nonesuch in /bin: No such file or directory\n')
+  assert.is(status, 127)
+  assert.is(failed.text(), '')
+  assert.is(stage(plan(['true'], {before: ['log', '/no/such', '1']})).status, 125)
+  assert.is(stage(plan(['true'], {before: ['log', place, '0']})).status, 125)
+})
+
+test('log: at its limit it becomes log.1, and no byte is lost between them', () => {
+  const {before, text, directory} = logged(1_000_001)
+  assert.is(stage(plan(['seq', '400000'], {before})).status, 0)
+  const all = spawnSync('seq', ['400000'], {maxBuffer: 1 << 28}).stdout.toString()
+  assert.equal(readdirSync(directory).sort(), ['log', 'log.1'])
+  assert.is(text('log.1').length, 1_000_001)
+  assert.ok(text('log').length > 0 && text('log').length < 1_000_001)
+  assert.ok(all.endsWith(text('log.1') + text('log')))
+})
+
+test('log: who lives on with the descriptor keeps nobody waiting, and what was written before is there', () => {
+  const {before, text} = logged(1 << 20)
+  const begin = Date.now()
+  const kinds = 'mnt,uts,ipc,net,user'
+  const line = 'sleep 4 & seq 10000; echo last'
+  assert.is(stage(plan(['sh', '-c', line], {before, kinds, allMounts: []})).status, 0)
+  assert.ok(Date.now() - begin < 3500, `${Date.now() - begin} ms`)
+  assert.ok(text().endsWith('10000\nlast\n'))
+})
+
+test('log: where the disk is full, or the directory is gone, it loses, and the container goes on', () => {
+  const full = logged(1 << 20)
+  const words = plan(['sh', '-c', 'seq 100000; exit 4'], {before: full.before})
+  const line = `mount -t tmpfs -o size=64k tmpfs ${full.directory} && { ${asShellLine(words)}; echo $? $(stat -c %s ${full.directory}/log); }`
+  const {stdout, stderr} = spawnSync('unshare', ['-m', 'sh', '-c', line], {timeout: 30_000})
+  assert.is(stdout.toString() + stderr.toString(), '4 65536\n')
+
+  const gone = logged(1000)
+  const rm = plan(['sh', '-c', 'rm -r /log; seq 100000; exit 5'], {
+    before: gone.before,
+    mounts: ['mount', 'bind', place, '/mnt', 'rbind'],
+  })
+  const removed = rm.map(word => word.replace('/log;', `/mnt/${basename(gone.directory)};`))
+  assert.is(stage(removed).status, 5)
+  assert.not(existsSync(gone.directory))
 })
 
 // ---- terminals ----
