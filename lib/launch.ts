@@ -14,8 +14,12 @@ export const callersFileLimit: string | undefined = /^nofile=(\w+:\w+)$/.exec(
   process.env.HEW_LAUNCH ?? '',
 )?.[1]
 
+/** HEW_EXPLAIN=1, for all commands of a pipe: each step is said when it is done. */
+export const explaining: boolean = ['', '0', undefined].indexOf(process.env.HEW_EXPLAIN) < 0
+
 /** Where the launcher has put the descriptor of `--verdict FD`, out of Node's reach. */
 export const VERDICT_FD = 99
 
 // Nothing of hew's own is handed to a program that it starts.
 delete process.env.HEW_LAUNCH
+delete process.env.HEW_EXPLAIN

@@ -2,16 +2,33 @@ import * as fs from 'node:fs'
 import {constants} from 'node:os'
 import {EXIT, HewError, reason} from './errors.ts'
 import {packaged} from './launch.ts'
-import {type Plan, refusal, words} from './step.ts'
+import {visible} from './shell.ts'
+import {type Plan, refusal, type Step, shell, words} from './step.ts'
+import {typed} from './steps/line.ts'
 
 /** The kernel's MAX_ARG_STRLEN: no single word of an execve can be longer. */
 const LONGEST_WORD = 128 * 1024
 /** Words and their pointers together; the kernel allows a quarter of the stack's limit, 2 MiB of 8. */
 const MOST_WORDS = 1_500_000
 
+/** How a plan is carried out. */
+export interface Manner {
+  /** How messages begin, e.g. `hew enter`. */
+  as: string
+  /** What ps shows behind `hew-stage`. */
+  title: string
+  /** Each step is said when it is done, as the line that a person types. */
+  explain?: boolean
+}
+
 /** A plan as the stage's words. */
-export function encode(plan: Plan, as: string): string[] {
-  return ['as', as, ...plan.flatMap(step => words(step, errno))]
+export function encode(plan: Plan, {as, explain = false}: Pick<Manner, 'as' | 'explain'>): string[] {
+  return ['as', as, ...plan.flatMap(step => wordsOf(step, explain))]
+}
+
+function wordsOf(step: Step, explain: boolean): string[] {
+  const line = explain ? visible(typed(shell(step))) : ''
+  return [...(line === '' ? [] : ['explain', line]), ...words(step, errno)]
 }
 
 function errno(name: string): number {
@@ -31,13 +48,13 @@ export function program(): string {
  *
  * The words are the stage's environment, in order: `0=word 1=word ...`. The environment and not the arguments, since
  * /proc/PID/cmdline is everyone's to read and steps hold --env secrets.
- * @param as how messages begin, e.g. `hew enter`; @param title what ps shows behind `hew-stage`
  * @throws HewError the plan's refusal; whatever fails later is the stage's to say
  */
-export function become(plan: Plan, as: string, title: string): never {
+export function become(plan: Plan, manner: Manner): never {
   const why = refusal(plan)
   if (why !== undefined) throw new HewError(why)
-  const list = encode(plan, as)
+  const {title} = manner
+  const list = encode(plan, manner)
   const size = list.reduce((sum, word) => sum + Buffer.byteLength(word) + 24, 0)
   const fits = size < MOST_WORDS && list.every(word => Buffer.byteLength(word) < LONGEST_WORD)
   if (!fits && plan.some(step => step.do === 'exec'))
@@ -51,8 +68,8 @@ export function become(plan: Plan, as: string, title: string): never {
  * Carries a plan out in a child, while this process waits.
  * @returns the exit status
  */
-export function carryOut(plan: Plan, as: string, title: string): number {
-  return spawn(encode(plan, as), title, true)
+export function carryOut(plan: Plan, manner: Manner): number {
+  return spawn(encode(plan, manner), manner.title, true)
 }
 
 function variables(list: string[]): Record<string, string> {
@@ -71,10 +88,10 @@ function spawn(list: string[], title: string, fits: boolean): number {
 }
 
 /** Words of a plan as bytes, for `stream`. */
-export function encoded(plan: Plan): Buffer {
+export function encoded(plan: Plan, explain = false): Buffer {
   return Buffer.from(
     plan
-      .flatMap(step => words(step, errno))
+      .flatMap(step => wordsOf(step, explain))
       .map(word => `${word}\0`)
       .join(''),
   )
@@ -96,8 +113,7 @@ export interface Streaming {
  */
 export async function stream(
   make: (streaming: Streaming) => AsyncIterable<Uint8Array>,
-  as: string,
-  title: string,
+  {as, title}: Manner,
 ): Promise<number> {
   const {spawn} = process.getBuiltinModule('node:child_process')
   const stage = spawn(program(), [title], {

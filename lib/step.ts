@@ -1,15 +1,20 @@
 import {type CgroupSteps, cgroupSteps} from './steps/cgroups.ts'
 import {type ContainerSteps, containerSteps} from './steps/container.ts'
 import {type FileSteps, fileSteps} from './steps/files.ts'
+import type {Line} from './steps/line.ts'
 import {type StateSteps, stateSteps} from './steps/state.ts'
 
 /**
- * A step has three faces, kept in one place so that they cannot drift apart. All of them must be there, or the
+ * A step has four faces, kept in one place so that they cannot drift apart. All of them must be there, or the
  * step's table does not compile.
  */
 export interface Faces<S> {
+  /** The reason, and the man page, for the comment above the line; the step's own `why` comes before it. */
+  because: string
   /** The line a person types instead; POSIX sh, the root is "$root". Empty: hew's own bookkeeping. */
-  shell(step: S): string
+  shell(step: S): Line
+  /** A line at `keep`, where the stage finishes what it has put off until everything else is done. */
+  finish?(step: S): Line
   /** How the stage (lib/stage) does it: the words behind the step's name. */
   words(step: S): (string | number)[]
   /** Why it cannot be done, found out before the first change; or undefined. */
@@ -46,9 +51,29 @@ export function words(step: Step, errno: (name: string) => number): string[] {
 }
 
 /** The line that a person types instead of the step. */
-export function shell(step: Step): string {
+export function shell(step: Step): Line {
   return faces(step).shell(step)
 }
+
+/** What a person types instead of the step, and why: one line of a script. */
+export interface Typed {
+  line: Line
+  because: string
+}
+
+/** A plan as the lines that a person types instead, in the order in which they are done. */
+export function lines(plan: Plan): Typed[] {
+  const later: Typed[] = []
+  const typed = plan.flatMap(step => {
+    const {because, shell, finish} = faces(step)
+    if (finish) later.unshift({line: finish(step), because: FINISHING})
+    const line = {line: shell(step), because: step.why ?? because}
+    return [...(step.do === 'keep' ? later.splice(0) : []), ...(line.line === '' ? [] : [line])]
+  })
+  return [...typed, ...later]
+}
+
+const FINISHING = 'What was put into these directories has changed their times. touch(1)'
 
 /** The first reason why the plan cannot be carried out, or undefined. Changes nothing. */
 export function refusal(plan: Plan): string | undefined {

@@ -84,7 +84,7 @@ function mount(at: string): void {
       {do: 'root', path: '/'},
       {do: 'mount', type: 'cgroup2', source: 'cgroup2', path: at, options},
     ],
-    'hew cgroup-init',
+    {as: 'hew cgroup-init'},
   )
   const {status} = spawnSync(program(), ['cgroup-init'], {
     argv0: 'hew-stage',

@@ -1,7 +1,8 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {command, OUTPUT} from '../lib/cli/command.ts'
+import {CHANGES, command, OUTPUT} from '../lib/cli/command.ts'
 import {describe, write} from '../lib/cli/output.ts'
+import {dryRun, explained} from '../lib/cli/perform.ts'
 import {source} from '../lib/cli/source.ts'
 import type {Configuration} from '../lib/document/oci.ts'
 import {EXIT, HewError, UsageError} from '../lib/errors.ts'
@@ -10,6 +11,7 @@ import {copyPlan} from '../lib/programs/copy.ts'
 import {lackText} from '../lib/programs/lacks.ts'
 import {quote, visible} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
+import type {Plan} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
 const options = {
@@ -27,6 +29,7 @@ const options = {
     choices: ['required', 'recommended', 'suggested', 'none'],
     help: 'of the libraries that a program opens by itself (.note.dlopen), those from this priority on (default recommended)',
   },
+  ...CHANGES,
   ...OUTPUT,
 } as const
 
@@ -45,7 +48,7 @@ export default command(
       ['hew copy-deps --list bash', 'what bash needs, and how it is found'],
       ['hew copy-deps -r /my-new-root ./program', 'a program of your own, at the same path inside'],
     ],
-    run: ({options: given, operands}) => {
+    run: async ({options: given, operands}) => {
       if (operands.length === 0)
         throw new UsageError('no program: name at least one, as in `hew copy-deps bash ls`')
       if (operands.includes('')) throw new UsageError('a PROGRAM is an empty word')
@@ -60,13 +63,21 @@ export default command(
       if (!from) return write(1, given.json ? `${JSON.stringify(needed.items)}\n` : listing(needed))
       const {items} = needed
       const document = withShell(from.configuration, items, from.root)
-      const text = describe(document, summary(from.root, operands, items), given)
+      const text = describe(document, summary(from.root, operands, items), {
+        quiet: given.quiet,
+        json: given.json || given['dry-run'],
+      })
       const copies = copyPlan(items, {setuid: given['keep-setuid'], force: given.force})
-      become(
-        [{do: 'begin'}, {do: 'root', path: from.root}, ...copies, {do: 'print', text}, {do: 'keep'}],
-        'hew copy-deps',
-        `copy-deps ${from.root}`,
-      )
+      const plan: Plan = [
+        {do: 'begin'},
+        {do: 'root', path: from.root},
+        ...copies,
+        {do: 'print', text},
+        {do: 'keep'},
+      ]
+      if (await dryRun(plan, `hew copy-deps -r ${quote(from.root)} ${operands.map(quote).join(' ')}`, given))
+        return
+      become(plan, {as: 'hew copy-deps', title: `copy-deps ${from.root}`, explain: explained(given)})
     },
   },
   import.meta,

@@ -2,7 +2,7 @@ import * as fs from 'node:fs'
 import * as path from 'node:path'
 import {hierarchies} from '../lib/cgroups/hierarchies.ts'
 import {cgroupName, cgroupPlan} from '../lib/cgroups/plan.ts'
-import {command} from '../lib/cli/command.ts'
+import {CHANGES, command} from '../lib/cli/command.ts'
 import {list, type Values} from '../lib/cli/options.ts'
 import {isTerminal, write} from '../lib/cli/output.ts'
 import {type Source, source} from '../lib/cli/source.ts'
@@ -22,7 +22,7 @@ import {
 import {PATH} from '../lib/document/defaults.ts'
 import type {Configuration, IdMapping} from '../lib/document/oci.ts'
 import {HewError, UsageError} from '../lib/errors.ts'
-import {callersFileLimit, packaged, VERDICT_FD} from '../lib/launch.ts'
+import {callersFileLimit, explaining, packaged, VERDICT_FD} from '../lib/launch.ts'
 import {type ExecProblem, explainExec} from '../lib/programs/explain.ts'
 import {execProblemText} from '../lib/programs/problem.ts'
 import {become, carryOut} from '../lib/stage.ts'
@@ -77,6 +77,7 @@ const options = {
     value: 'FILE|FD',
     help: 'how it ended goes there as JSON: status, what limits did, memory, CPU time',
   },
+  explain: CHANGES.explain,
   'by-hand': {
     help: 'only what the line `unshare ... chroot ROOT bash` of the lesson does: nothing mounted, all capabilities',
   },
@@ -137,7 +138,11 @@ function enter(given: Given, operands: string[], from: Source): never {
       ? {plan: byHandPlan(run, here, document.process?.env ?? []), passedOver: []}
       : containerPlan(document, run, here)
     for (const {field, why} of passedOver) notHonoured(field, why)
-    return become(plan, 'hew enter', `enter ${from.root}`)
+    return become(plan, {
+      as: 'hew enter',
+      title: `enter ${from.root}`,
+      explain: given.explain || explaining,
+    })
   } catch (error) {
     if (claimed) release(claimed)
     throw error
@@ -178,7 +183,7 @@ function stateSteps(claimed: Claim | undefined): Plan {
 
 /** --by-hand is one line of the lesson, and that has no other options. */
 function nothingElse(given: Given): void {
-  const own = ['name', 'root', 'by-hand', 'init', 'die-with-parent', 'verdict', 'help']
+  const own = ['name', 'root', 'by-hand', 'init', 'die-with-parent', 'verdict', 'explain', 'help']
   const others = Object.entries(given).filter(([name, value]) => !own.includes(name) && isGiven(value))
   if (others.length > 0)
     throw new UsageError(`--by-hand does only what the line of the lesson does: leave --${others[0]![0]} out`)
@@ -191,7 +196,7 @@ function isGiven(value: string | string[] | boolean | undefined): boolean {
 /** A root of mkroot --rm that no container came to use: nobody else will ever remove it. */
 function removeUnentered({configuration, root}: Source): void {
   const made = removable(configuration)
-  if (made) carryOut([{do: 'remove-tree', path: root, ...made}], 'hew enter', `remove ${root}`)
+  if (made) carryOut([{do: 'remove-tree', path: root, ...made}], {as: 'hew enter', title: `remove ${root}`})
 }
 
 /** The cgroup of the container, called by its name, with its limits. */

@@ -1,8 +1,9 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {command, OUTPUT} from '../lib/cli/command.ts'
+import {CHANGES, command, OUTPUT} from '../lib/cli/command.ts'
 import {list, type Values} from '../lib/cli/options.ts'
 import {describe} from '../lib/cli/output.ts'
+import {dryRun, explained} from '../lib/cli/perform.ts'
 import {caller, configurationFor, PATH, removedAtTheEnd} from '../lib/document/defaults.ts'
 import type {Configuration} from '../lib/document/oci.ts'
 import {EXIT, HewError, UsageError} from '../lib/errors.ts'
@@ -37,6 +38,7 @@ const options = {
   variant: {value: 'NAME', help: "debootstrap's variant, for example minbase"},
   into: {help: 'add to a DIR that is not empty'},
   rm: {help: 'the root goes when the container that enters it has ended'},
+  ...CHANGES,
   ...OUTPUT,
 } as const
 
@@ -66,7 +68,7 @@ export default command(
       ['hew mkroot --from rootfs.tar.gz --rm | hew enter', 'a look into an archive'],
       ['hew mkroot --debootstrap bookworm --variant minbase /srv/bookworm', 'a Debian'],
     ],
-    run: ({options: given, operands}) => {
+    run: async ({options: given, operands}) => {
       checkUsage(given, operands)
       const [named] = operands
       const root =
@@ -76,13 +78,13 @@ export default command(
       const adding = given.into && isFull(root)
       const {steps, summary, shell} = making(given, usual, adding)
       const configuration = documentFor(usual, given.rm, shell)
-      const text = describe(
-        configuration,
-        [['root', root], ...summary, ['next', `hew enter -r ${root}`]],
-        given,
-      )
+      const text = describe(configuration, [['root', root], ...summary, ['next', `hew enter -r ${root}`]], {
+        quiet: given.quiet,
+        json: given.json || given['dry-run'],
+      })
       const plan = transaction(root, adding, steps, printed(text))
-      return carryOut(plan, root)
+      if (await dryRun(plan, `hew mkroot ${root}`, given)) return
+      return carryOut(plan, root, explained(given))
     },
   },
   import.meta,
@@ -223,9 +225,9 @@ function printed(text: string): Step[] {
 }
 
 /** The stage does it alone, but for what has to be read or run by hew beside it. */
-async function carryOut(plan: Plan, root: string): Promise<void> {
-  const title = `mkroot ${root}`
-  if (!plan.some(step => step.do === 'unpack' || step.do === 'debootstrap')) become(plan, 'hew mkroot', title)
+async function carryOut(plan: Plan, root: string, explain: boolean): Promise<void> {
+  const manner = {as: 'hew mkroot', title: `mkroot ${root}`, explain}
+  if (!plan.some(step => step.do === 'unpack' || step.do === 'debootstrap')) become(plan, manner)
   const {carryOutBeside} = await import('../lib/root/beside.ts')
-  process.exit(await carryOutBeside(plan, 'hew mkroot', title))
+  process.exit(await carryOutBeside(plan, manner))
 }

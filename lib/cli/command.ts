@@ -28,6 +28,12 @@ export const OUTPUT = {
   quiet: {short: 'q', help: 'print the path of the root alone'},
 } as const
 
+/** Options of the commands that change something. */
+export const CHANGES = {
+  'dry-run': {help: 'change nothing: print a script for sh that does the same'},
+  explain: {help: 'say each step as a line of a shell when it is done, and what came of it (HEW_EXPLAIN=1)'},
+} as const
+
 /** States a command; `tsx scripts/NAME.ts` runs it without packaging. */
 export function command<const O extends Options>(stated: Command<O>, meta: ImportMeta): Command<O> {
   // In the binary there is no import.meta.url: scripts/hew.ts is the one entry there.

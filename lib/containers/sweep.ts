@@ -160,5 +160,5 @@ function removeRoot(grave: string, states: string): void {
   }
   const at = configuration.root?.path
   if (made === undefined || !at?.startsWith('/') || livingBeside(states).some(({root}) => root === at)) return
-  carryOut([{do: 'remove-tree', path: at, ...made}], 'hew', `remove ${at}`)
+  carryOut([{do: 'remove-tree', path: at, ...made}], {as: 'hew', title: `remove ${at}`})
 }

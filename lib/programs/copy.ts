@@ -14,15 +14,8 @@ const TAKEN = {EEXIST: 'it is not overwritten: --force replaces it'}
 /** The machine's programs and libraries, at the same paths in the root in force. */
 export function copyPlan(items: Item[], {setuid, force}: CopyOptions): Plan {
   return items.map(({path, kind, target}): Step => {
-    if (kind === 'directory') return {do: 'directory', source: path, path}
+    if (kind === 'directory') return {do: 'directory', path}
     if (kind === 'link') return {do: force ? 'relink' : 'symlink', target: target!, path, hints: TAKEN}
-    return {
-      do: 'copy',
-      source: path,
-      path,
-      setuid,
-      force,
-      hints: TAKEN,
-    }
+    return {do: 'copy', path, setuid, force, hints: TAKEN}
   })
 }

@@ -8,10 +8,16 @@ import {entries, type Header, TarError} from './tar.ts'
 /**
  * An archive's entries as the stage's words (lib/stage/archive.c), a file's bytes behind its own.
  * @param archive a tar's path: plain, or compressed with gzip, xz, zstd or bzip2
+ * @param line what a person types instead, to be said when all is done; '' to say nothing
  * @throws HewError it cannot be read, is damaged, or an entry's name leads out of the root
  */
-export async function* entryWords(archive: string, signal: AbortSignal): AsyncGenerator<Buffer> {
+export async function* entryWords(
+  archive: string,
+  signal: AbortSignal,
+  line: string,
+): AsyncGenerator<Buffer> {
   const gather = new Gather()
+  if (line !== '') gather.add(Buffer.from(`explain\0${visible(line)}\0`))
   try {
     for await (const {header, body} of entries(await decompressed(archive, signal))) {
       gather.add(

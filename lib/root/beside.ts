@@ -1,6 +1,8 @@
 import {HewError} from '../errors.ts'
-import {encoded, type Streaming, stream} from '../stage.ts'
-import {type Plan, refusal} from '../step.ts'
+import {visible} from '../shell.ts'
+import {encoded, type Manner, type Streaming, stream} from '../stage.ts'
+import {type Plan, refusal, shell} from '../step.ts'
+import {typed} from '../steps/line.ts'
 import {entryWords} from './archive.ts'
 import {debootstrap} from './debootstrap.ts'
 
@@ -9,16 +11,19 @@ import {debootstrap} from './debootstrap.ts'
  * @returns the stage's exit status
  * @throws HewError the plan's refusal, or what went wrong here; then the stage has undone everything
  */
-export function carryOutBeside(plan: Plan, as: string, title: string): Promise<number> {
+export function carryOutBeside(plan: Plan, manner: Manner): Promise<number> {
   const why = refusal(plan)
   if (why !== undefined) throw new HewError(why)
-  return stream(streaming => wordsOf(plan, streaming), as, title)
+  return stream(streaming => wordsOf(plan, manner, streaming), manner)
 }
 
-async function* wordsOf(plan: Plan, streaming: Streaming): AsyncGenerator<Buffer> {
+async function* wordsOf(plan: Plan, {as, explain}: Manner, streaming: Streaming): AsyncGenerator<Buffer> {
   for (const step of plan) {
-    if (step.do === 'unpack') yield* entryWords(step.archive, streaming.signal)
-    else if (step.do === 'debootstrap') await debootstrap(step, streaming)
-    else yield encoded([step])
+    if (step.do === 'unpack')
+      yield* entryWords(step.archive, streaming.signal, explain ? typed(shell(step)) : '')
+    else if (step.do === 'debootstrap') {
+      await debootstrap(step, streaming)
+      if (explain) process.stderr.write(`${as}: ${visible(typed(shell(step)))}  # ok\n`)
+    } else yield encoded([step], explain)
   }
 }

@@ -24,7 +24,7 @@ export async function debootstrap(step: FileSteps['debootstrap'], {signal, pid}:
         ...options,
         shell: false,
         argv0: 'hew-stage',
-        env: Object.fromEntries(encode(contained(line), 'hew mkroot').entries()),
+        env: Object.fromEntries(encode(contained(line), {as: 'hew mkroot'}).entries()),
       })) as typeof spawn,
     stdio: ['ignore', 'pipe', 'pipe'],
   })`exec debootstrap ${debootstrapArguments(step)}`

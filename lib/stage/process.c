@@ -267,6 +267,7 @@ static void step_exec(void) {
     char **arguments = words_array((size_t)word_number(10));
     const char *name = arguments[0];
     if (!name) refuse(EINVAL, "there is no command");
+    explained("");
     clean_process();
     if (strchr(name, '/')) {
         execve(name, arguments, variables);

@@ -31,6 +31,17 @@ void hint(int error, const char *text) {
 
 void hints_forget(void) { hint_count = 0; }
 
+/* The line that a person types instead of the step that is being done. */
+static const char *explaining;
+
+void explain(const char *text) { explaining = text; }
+
+void explained(const char *outcome) {
+    if (!explaining) return;
+    dprintf(STDERR_FILENO, "%s: %s%s\n", name, explaining, outcome);
+    explaining = NULL;
+}
+
 static const char *hint_for(int error) {
     for (int i = 0; i < hint_count; i++)
         if (hints[i].error == error || hints[i].error == 0) return hints[i].text;
@@ -41,7 +52,7 @@ static const char *hint_for(int error) {
  * characters (a hostile file name) are shown, not sent to the terminal. */
 static void line(int error, const char *why, const char *format, va_list arguments) {
     char raw[4096], text[3 * sizeof raw];
-    int n = snprintf(raw, sizeof raw, "%s: ", name);
+    int n = explaining ? snprintf(raw, sizeof raw, "%s: %.1000s  # ", name, explaining) : snprintf(raw, sizeof raw, "%s: ", name);
     size_t length = n < 0 ? 0 : (size_t)n;
     length += (size_t)vsnprintf(raw + length, sizeof raw - length, format, arguments);
     if (length < sizeof raw && why) length += (size_t)snprintf(raw + length, sizeof raw - length, ": %s", why);
@@ -63,8 +74,11 @@ void say(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     int count = hint_count;
+    const char *text = explaining;
     hint_count = 0;
+    explaining = NULL;
     line(0, NULL, format, arguments);
+    explaining = text;
     hint_count = count;
     va_end(arguments);
 }

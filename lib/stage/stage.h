@@ -47,6 +47,9 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A sentence for the user if the next step fails with this errno (0: any). */
 void hint(int error, const char *text);
 void hints_forget(void);
+/* The line that a person types instead of the next step; it is said with what came of it. */
+void explain(const char *text);
+void explained(const char *outcome);
 /* As fail(), where the message itself says what the error is: only its hint is added. */
 _Noreturn void refuse(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Message, ": strerror(error)" unless error is 0, ": hint" if there is one; undoes; exits. */

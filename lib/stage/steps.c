@@ -11,11 +11,14 @@ static void step_hint(void) {
     hint(error, word_kept());
 }
 
+static void step_explain(void) { explain(word_kept()); }
+
 static void step_words_from(void) { words_from_descriptor((int)word_number(10)); }
 
 static const struct step common_steps[] = {
     {"as", step_as},                 /* NAME: how messages begin */
     {"hint", step_hint},             /* ERRNO TEXT: what to do if the next step fails so (0: any way) */
+    {"explain", step_explain},       /* TEXT: the next step as a line of a shell, said when it is done */
     {"words-from", step_words_from}, /* FD: the rest of the words come from there */
     {NULL, NULL},
 };
@@ -41,7 +44,10 @@ void run_steps(void) {
         const struct step *step = find(name);
         if (!step) fail(0, "no step is called '%s'", name);
         step->run();
-        if (step->run != step_hint) hints_forget();
+        if (step->run == step_hint || step->run == step_explain) continue;
+        hints_forget();
+        /* An archive is one line, and many steps. */
+        if (strncmp(step->name, "entry-", 6)) explained("  # ok");
     }
 }
 

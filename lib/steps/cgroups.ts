@@ -25,6 +25,7 @@ const unchecked = (): undefined => undefined
 
 export const cgroupSteps: Table<CgroupSteps> = {
   cgroup: {
+    because: 'A cgroup for the container, which goes at the end. cgroups(7)',
     shell: s => {
       const paths = s.above.map(({path}) => quote(`${path}/${s.name}`)).join(' ')
       return `mkdir ${paths}; trap ${quote(`rmdir ${paths}`)} EXIT`
@@ -37,6 +38,7 @@ export const cgroupSteps: Table<CgroupSteps> = {
     check: unchecked,
   },
   'cgroup-set': {
+    because: 'Its limits, before anything runs in it. cgroups(7)',
     shell: s => {
       const path = quote(`${s.path}/${s.file}`)
       return `${s.optional ? `[ ! -e ${path} ] || ` : ''}echo ${quote(s.value)} > ${path}`
@@ -45,11 +47,13 @@ export const cgroupSteps: Table<CgroupSteps> = {
     check: unchecked,
   },
   'cgroup-join': {
+    because: 'What is started from here on is counted there. cgroups(7)',
     shell: s => s.paths.map(path => `echo $$ > ${quote(`${path}/cgroup.procs`)}`).join('; '),
     words: () => [],
     check: unchecked,
   },
   verdict: {
+    because: '',
     shell: () => '',
     words: s => (typeof s.to === 'number' ? ['fd', s.to] : ['file', s.to]),
     check: unchecked,

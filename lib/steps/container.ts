@@ -117,25 +117,39 @@ function anotherDevice(path: string, expected: ContainerSteps['device']['expecte
 }
 
 export const containerSteps: Table<ContainerSteps> = {
-  'die-with-parent': {shell: () => 'setpriv --pdeathsig KILL', words: s => [s.parent], check: unchecked},
+  'die-with-parent': {
+    because: 'The container ends with whoever called. prctl(2): PR_SET_PDEATHSIG',
+    shell: () => 'setpriv --pdeathsig KILL',
+    words: s => [s.parent],
+    check: unchecked,
+  },
   'on-exit-remove': {
+    because: 'The root goes when the container has ended. rm(1)',
     shell: s => `trap ${quote(`rm -rf --one-file-system ${quote(s.path)}`)} EXIT`,
     words: s => [s.path, `${s.dev}`, `${s.ino}`],
     check: unchecked,
   },
   terminal: {
+    because: 'The terminal, where stdin was the pipe. tty(4)',
     shell: s => (s.take ? 'exec < /dev/tty' : ''),
     words: s => [s.take ? 'take' : 'keep'],
     check: unchecked,
   },
+  pty: {because: 'A terminal of its own: script(1), pty(7)', shell: () => '', words: none, check: unchecked},
+  join: {
+    because: 'A namespace that is there already. nsenter(1), setns(2)',
+    shell: s => `nsenter --${s.kind}=${quote(s.path)}`,
+    words: s => [s.kind, s.path],
+    check: unchecked,
+  },
   log: {
+    because: 'What it writes goes to a file: nohup(1)',
     shell: s => `exec >> ${quote(`${s.directory}/log`)} 2>&1 < /dev/null`,
     words: s => [s.directory, s.limit],
     check: unchecked,
   },
-  pty: {shell: () => '', words: none, check: unchecked},
-  join: {shell: s => `nsenter --${s.kind}=${quote(s.path)}`, words: s => [s.kind, s.path], check: unchecked},
   clone: {
+    because: 'Namespaces of its own. unshare(1), namespaces(7)',
     shell: s =>
       `unshare ${flags(s.kinds)}${s.kinds.includes('user') ? ' --map-root-user' : ''}`.replace(/ $/, ''),
     words: s => [
@@ -147,31 +161,56 @@ export const containerSteps: Table<ContainerSteps> = {
     ],
     check: unchecked,
   },
-  unshare: {shell: s => `unshare ${flags(s.kinds)}`, words: s => [s.kinds.join(',')], check: unchecked},
+  unshare: {
+    because: 'A namespace of its own. unshare(1), namespaces(7)',
+    shell: s => `unshare ${flags(s.kinds)}`,
+    words: s => [s.kinds.join(',')],
+    check: unchecked,
+  },
   private: {
+    because: 'Mounts from here on are seen by nobody else. mount_namespaces(7)',
     shell: s => `mount --make-${s.how} /`,
     words: s => [s.how],
     check: unchecked,
   },
-  hostname: {shell: s => `hostname ${quote(s.name)}`, words: s => [s.name], check: unchecked},
-  domainname: {shell: s => `domainname ${quote(s.name)}`, words: s => [s.name], check: unchecked},
-  loopback: {shell: () => 'ip link set lo up', words: none, check: unchecked},
+  hostname: {
+    because: 'The name of the machine that it is. uts_namespaces(7)',
+    shell: s => `hostname ${quote(s.name)}`,
+    words: s => [s.name],
+    check: unchecked,
+  },
+  domainname: {
+    because: 'The NIS domain. uts_namespaces(7)',
+    shell: s => `domainname ${quote(s.name)}`,
+    words: s => [s.name],
+    check: unchecked,
+  },
+  loopback: {
+    because: 'A new network namespace has one interface, and that is down. network_namespaces(7)',
+    shell: () => 'ip link set lo up',
+    words: none,
+    check: unchecked,
+  },
   sysctl: {
+    because: 'sysctl(8)',
     shell: s => `sysctl -w ${quote(`${s.name}=${s.value}`)}`,
     words: s => [s.name, s.value],
     check: unchecked,
   },
   'oom-score-adj': {
+    because: 'Who is killed first when memory runs out. proc_pid_oom_score_adj(5)',
     shell: s => `echo ${s.value} > /proc/self/oom_score_adj`,
     words: s => [s.value],
     check: unchecked,
   },
   'container-root': {
+    because: 'pivot_root(2) asks for a root that is a mount',
     shell: () => 'mount --rbind "$root" "$root"',
     words: () => [''],
     check: unchecked,
   },
   mount: {
+    because: 'mount(8)',
     shell: s => {
       const how = s.options.includes('rbind')
         ? '--rbind'
@@ -188,46 +227,64 @@ export const containerSteps: Table<ContainerSteps> = {
         : undefined,
   },
   device: {
+    because: 'Devices of the machine, since a user namespace makes none. mknod(2), mount(8)',
     shell: s =>
       `: > ${inRoot(`/dev/${s.name}`)}; mount --bind ${quote(`/dev/${s.name}`)} ${inRoot(`/dev/${s.name}`)}`,
     words: s => [s.name],
     check: s => anotherDevice(`/dev/${s.name}`, s.expected),
   },
   console: {
+    because: 'The terminal is the console. console(4)',
     shell: () => `: > ${inRoot('/dev/console')}; mount --bind "$(tty)" ${inRoot('/dev/console')}`,
     words: none,
     check: unchecked,
   },
   mask: {
+    because: 'What a container is not to read. proc(5), mount(8)',
     shell: s =>
       `if [ -d ${inRoot(s.path)} ]; then mount -t tmpfs -o ro tmpfs ${inRoot(s.path)}; elif [ -e ${inRoot(s.path)} ]; then mount --bind /dev/null ${inRoot(s.path)}; fi`,
     words: s => [s.path],
     check: unchecked,
   },
   'read-only': {
+    because: 'What a container is not to write. proc(5), mount(8)',
     shell: s =>
       `[ ! -e ${inRoot(s.path)} ] || { mount --rbind ${inRoot(s.path)} ${inRoot(s.path)} && mount -o remount,bind,ro ${inRoot(s.path)}; }`,
     words: s => [s.path],
     check: unchecked,
   },
-  'read-only-root': {shell: () => 'mount -o remount,bind,ro "$root"', words: none, check: unchecked},
+  'read-only-root': {
+    because: 'Nothing in the root can be changed. mount(8)',
+    shell: () => 'mount -o remount,bind,ro "$root"',
+    words: none,
+    check: unchecked,
+  },
   pivot: {
+    because: 'The root becomes /, and the old one is nowhere. pivot_root(2)',
     shell: () => 'cd "$root" && pivot_root . . && umount -l . && cd /',
     words: none,
     check: unchecked,
   },
-  chroot: {shell: () => 'exec chroot "$root"', words: none, check: unchecked},
+  chroot: {
+    because: 'Only / changes: no protection. chroot(1), chroot(2)',
+    shell: () => 'exec chroot "$root"',
+    words: none,
+    check: unchecked,
+  },
   rlimit: {
+    because: 'prlimit(1), getrlimit(2)',
     shell: s => `prlimit --pid $$ --${s.name}=${s.soft}:${s.hard}`,
     words: s => [s.name, s.soft, s.hard],
     check: unchecked,
   },
   umask: {
+    because: 'umask(2)',
     shell: s => `umask ${s.mask.toString(8).padStart(4, '0')}`,
     words: s => [s.mask.toString(8)],
     check: unchecked,
   },
   identity: {
+    because: 'Who the command runs as, and what it may do. setpriv(1), capabilities(7)',
     shell: s => `setpriv --reuid ${s.uid} --regid ${s.gid} --groups ${s.groups.join(',') || s.gid}`,
     words: ({uid, gid, groups, capabilities: c}) => [
       uid,
@@ -238,15 +295,27 @@ export const containerSteps: Table<ContainerSteps> = {
     ],
     check: unchecked,
   },
-  'no-new-privs': {shell: () => 'setpriv --no-new-privs', words: none, check: unchecked},
-  chdir: {shell: s => `cd ${quote(s.path)}`, words: s => [s.path], check: unchecked},
+  'no-new-privs': {
+    because: 'No setuid program gives more. PR_SET_NO_NEW_PRIVS(2const)',
+    shell: () => 'setpriv --no-new-privs',
+    words: none,
+    check: unchecked,
+  },
+  chdir: {because: 'chdir(2)', shell: s => `cd ${quote(s.path)}`, words: s => [s.path], check: unchecked},
   env: {
+    because: 'A clean environment. env(1), environ(7)',
     shell: s => `env -i ${s.variables.map(quote).join(' ')}`,
     words: s => [s.variables.length, ...s.variables],
     check: unchecked,
   },
-  init: {shell: () => '', words: none, check: unchecked},
+  init: {
+    because: 'Somebody has to reap what loses its parent. wait(2)',
+    shell: () => '',
+    words: none,
+    check: unchecked,
+  },
   exec: {
+    because: 'The command takes the place of all this. execve(2)',
     shell: s => `exec ${s.command.map(quote).join(' ')}`,
     words: s => [s.command.length, ...s.command],
     check: unchecked,

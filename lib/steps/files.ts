@@ -1,8 +1,9 @@
 import * as fs from 'node:fs'
 import {reason} from '../errors.ts'
-import {inRoot, quote} from '../shell.ts'
+import {quote} from '../shell.ts'
 import type {Table} from '../step.ts'
 import {Sysroot} from '../sysroot.ts'
+import {call} from './line.ts'
 
 /** File steps: paths are inside the root that `root` or `new-root` opened, sources are the machine's own. */
 export interface FileSteps {
@@ -19,10 +20,10 @@ export interface FileSteps {
   /** The root is complete. */
   release: object
   mkdir: {path: string; mode: number}
-  /** As mkdir, with mode, owner, times and attributes of a directory of the machine. */
-  directory: {source: string; path: string}
-  /** A file of the machine with its owner, mode, times, holes and attributes. */
-  copy: {source: string; path: string; setuid?: boolean; force?: boolean}
+  /** As mkdir, with mode, owner, times and attributes of the machine's directory of that path. */
+  directory: {path: string}
+  /** The machine's file of that path with its owner, mode, times, holes and attributes. */
+  copy: {path: string; setuid?: boolean; force?: boolean}
   /** Everything in a directory of the machine. */
   'copy-tree': {source: string}
   /** The entries of a tar archive. hew reads them, and the stage makes them (lib/stage/archive.c). */
@@ -50,51 +51,60 @@ const octal = (mode: number): string => mode.toString(8).padStart(4, '0')
 const none = (): never[] => []
 const nothing = (): string => ''
 const unchecked = (): undefined => undefined
+/** Switches before the operands of a script's function. */
+const when = (wanted: boolean | undefined, flag: string): string[] => (wanted ? [flag] : [])
 
 export const fileSteps: Table<FileSteps> = {
-  begin: {shell: () => 'set -eu', words: none, check: unchecked},
-  keep: {shell: nothing, words: none, check: unchecked},
-  root: {shell: s => `root=${quote(s.path)}`, words: s => [s.path], check: unchecked},
+  begin: {because: '', shell: nothing, words: none, check: unchecked},
+  keep: {because: '', shell: nothing, words: none, check: unchecked},
+  root: {
+    because: 'The root: a directory, so far',
+    shell: s => `root=${quote(s.path)}`,
+    words: s => [s.path],
+    check: unchecked,
+  },
   'new-root': {
-    shell: s => `root=${quote(s.path)}; mkdir -p "$root" && chmod ${octal(s.mode)} "$root"`,
+    because: 'The root: a directory, so far. mkdir(1)',
+    shell: s => call('new_root', s.path),
     words: s => [octal(s.mode), s.path],
     check: s => notForNewRoot(s.path),
   },
-  claim: {shell: nothing, words: s => [s.text], check: unchecked},
-  release: {shell: nothing, words: none, check: unchecked},
+  claim: {because: '', shell: nothing, words: s => [s.text], check: unchecked},
+  release: {because: '', shell: nothing, words: none, check: unchecked},
   mkdir: {
-    shell: s => `[ -d ${inRoot(s.path)} ] || mkdir -m ${octal(s.mode)} ${inRoot(s.path)}`,
+    because: 'Directories as every system has them: hier(7), mkdir(1)',
+    shell: s => call('directory', octal(s.mode), s.path),
     words: s => [octal(s.mode), s.path],
     check: unchecked,
   },
   directory: {
-    shell: s =>
-      `[ -d ${inRoot(s.path)} ] || cp -a --no-target-directory --attributes-only ${quote(s.source)} ${inRoot(s.path)}`,
-    words: s => [s.source, s.path],
+    because: 'Directories as on this machine: owner, mode, times, attributes. mkdir(1), xattr(7)',
+    shell: s => call('directory_like', s.path),
+    finish: s => call('finish', s.path),
+    words: s => [s.path, s.path],
     check: unchecked,
   },
   copy: {
-    shell: s =>
-      [
-        `cp -a${s.force ? ' --remove-destination' : ''} ${quote(s.source)} ${inRoot(s.path)}`,
-        ...(s.setuid ? [] : [`chmod u-s,g-s ${inRoot(s.path)}`]),
-      ].join(' && '),
-    words: s => [`${s.setuid ? 's' : ''}${s.force ? 'f' : ''}` || '-', s.source, s.path],
+    because: 'Files as on this machine: owner, mode, times, attributes. cp(1), xattr(7)',
+    shell: s => call('copy', ...when(s.setuid, '-s'), ...when(s.force, '-f'), s.path),
+    words: s => [`${s.setuid ? 's' : ''}${s.force ? 'f' : ''}` || '-', s.path, s.path],
     check: unchecked,
   },
   'copy-tree': {
-    shell: s => `cp -a ${quote(s.source)}/. "$root"`,
+    because: 'All that is in a directory of this machine. cp(1)',
+    shell: s => call('copy_tree', s.source),
     words: s => [s.source],
     check: s => unreadable(s.source, fs.constants.R_OK | fs.constants.X_OK),
   },
   unpack: {
-    shell: s =>
-      `tar -xpf ${quote(s.archive)} -C "$root" --numeric-owner --xattrs --xattrs-include='*' --same-owner`,
+    because: 'All that is in an archive. tar(1)',
+    shell: s => call('unpack', s.archive),
     words: none,
     check: s => unreadable(s.archive, fs.constants.R_OK),
   },
-  adopt: {shell: nothing, words: none, check: unchecked},
+  adopt: {because: '', shell: nothing, words: none, check: unchecked},
   debootstrap: {
+    because: "Debian's own way to a root. debootstrap(8)",
     shell: s => ['debootstrap', ...debootstrapArguments(s).map(quote)].join(' '),
     words: none,
     check: () => {
@@ -105,34 +115,49 @@ export const fileSteps: Table<FileSteps> = {
     },
   },
   symlink: {
-    shell: s => `ln -s ${quote(s.target)} ${inRoot(s.path)}`,
+    because: 'Links. ln(1), symlink(7)',
+    shell: s => call('symlink', s.target, s.path),
     words: s => [s.target, s.path],
     check: unchecked,
   },
   relink: {
-    shell: s => `ln -sfn ${quote(s.target)} ${inRoot(s.path)}`,
+    because: 'Links. ln(1), symlink(7)',
+    shell: s => call('symlink', '-f', s.target, s.path),
     words: s => [s.target, s.path],
     check: unchecked,
   },
   write: {
-    shell: s =>
-      `printf %s ${quote(s.content)} > ${inRoot(s.path)} && chmod ${octal(s.mode)} ${inRoot(s.path)}`,
+    because: "Files of hew's own",
+    shell: s => call('write', octal(s.mode), s.path, s.content),
     words: s => [octal(s.mode), s.path, s.content],
     check: unchecked,
   },
   put: {
-    shell: s =>
-      `[ -e ${inRoot(s.path)} ] || { printf %s ${quote(s.content)} > ${inRoot(s.path)} && chmod ${octal(s.mode)} ${inRoot(s.path)}; }`,
+    because:
+      "Files of hew's own: the machine's users and addresses stay outside. passwd(5), nsswitch.conf(5)",
+    shell: s => call('put', octal(s.mode), s.path, s.content),
     words: s => [octal(s.mode), s.path, s.content],
     check: unchecked,
   },
   'remove-tree': {
-    shell: s => `rm -rf --one-file-system ${quote(s.path)}`,
+    because: 'The root goes, if it is the same one still. rm(1)',
+    shell: s =>
+      `[ "$(stat -c %d:%i ${quote(s.path)})" != ${s.dev}:${s.ino} ] || rm -rf --one-file-system ${quote(s.path)}`,
     words: s => [s.path, `${s.dev}`, `${s.ino}`],
     check: unchecked,
   },
-  print: {shell: s => `printf %s ${quote(s.text)}`, words: s => [s.text], check: unchecked},
-  'print-identity': {shell: () => 'stat -c %d:%i "$root"', words: none, check: unchecked},
+  print: {
+    because: 'The document for the next command: config.md of the OCI runtime specification',
+    shell: s => `printf %s ${quote(s.text)}`,
+    words: s => [s.text],
+    check: unchecked,
+  },
+  'print-identity': {
+    because: 'The root by device and inode, so that no other is removed: stat(1)',
+    shell: () => `printf %s "$(stat -c %d:%i "$root")"`,
+    words: none,
+    check: unchecked,
+  },
 }
 
 /** The file that says that a root is not finished, as `claim` makes it. */

@@ -13,6 +13,7 @@ const unchecked = (): undefined => undefined
 
 export const stateSteps: Table<StateSteps> = {
   state: {
+    because: '',
     shell: () => '',
     words: s => [s.directory, s.head, s.where, s.keep ? 'keep' : 'remove'],
     check: unchecked,

@@ -1,0 +1,23 @@
+import {visible} from './shell.ts'
+import {lines, type Plan} from './step.ts'
+import {functionsOf} from './steps/functions.ts'
+import {typed} from './steps/line.ts'
+
+/**
+ * A plan as a script that does the same: POSIX sh, with coreutils or BusyBox, util-linux, iproute2, and no hew. It stops at the
+ * first line that fails, and takes nothing back.
+ * @param title the command that it takes the place of
+ */
+export function script(plan: Plan, title: string): string {
+  const all = lines(plan)
+  let before = ''
+  const body = all.map(({line, because}) => {
+    const comment = because === before ? '' : `\n# ${visible(because)}\n`
+    before = because
+    return `${comment}${typed(line)}\n`
+  })
+  const text = `${functionsOf(all.map(({line}) => line))}${body.join('').trimStart()}`
+  // shellcheck warns of names with a $ in them, which are meant as they are.
+  const odd = /'[^']*[$`][^']*'/.test(body.join('')) ? '# shellcheck disable=SC2016\n' : ''
+  return `#!/bin/sh\n# ${visible(title)}, as lines of a shell\n${odd}set -eu\n\n${text}`
+}

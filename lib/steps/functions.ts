@@ -1,0 +1,358 @@
+import type {Line} from './line.ts'
+
+/**
+ * Functions of the printed scripts (lib/script.ts), for what takes more than a line. POSIX sh with the tools of coreutils or of
+ * BusyBox; "$root" is the root in force, and every path absolute.
+ */
+const FUNCTIONS = {
+  refuse: {
+    does: 'refuse WHY',
+    needs: [],
+    text: `
+refuse() {
+    printf '%s\\n' "$1" >&2
+    exit 125
+}`,
+  },
+  beneath: {
+    does: 'beneath PATH: "$at" is where it is in the root. Links are followed as if the root were /, all but the last: a root\nmay hold lib -> /etc, and that is not the machine\'s (openat2(2): RESOLVE_IN_ROOT).',
+    needs: ['refuse'],
+    text: `
+beneath() {
+    at=$root
+    rest=$1
+    hops=0
+    while [ -n "$rest" ]; do
+        name=\${rest%%/*}
+        case $rest in
+            */*) rest=\${rest#*/} ;;
+            *) rest= ;;
+        esac
+        case $name in
+            '' | .) continue ;;
+            ..)
+                [ "$at" = "$root" ] || at=\${at%/*}
+                continue
+                ;;
+        esac
+        at=$at/$name
+        if [ -n "$rest" ] && [ -L "$at" ]; then
+            hops=$((hops + 1))
+            [ "$hops" -le 40 ] || refuse "$root$1: too many links"
+            target=$(readlink -n "$at" && echo /)
+            at=\${at%/*}
+            case $target in /*) at=$root ;; esac
+            rest=$target$rest
+        fi
+    done
+}`,
+  },
+  is_there: {
+    does: 'is_there PATH: also a link to nothing is',
+    needs: [],
+    text: `
+is_there() {
+    [ -e "$1" ] || [ -L "$1" ]
+}`,
+  },
+  must_be_directory: {
+    does: 'must_be_directory PATH: or a link to one in the root',
+    needs: ['beneath', 'refuse'],
+    text: `
+must_be_directory() {
+    beneath "$1/."
+    [ -d "$at" ] || refuse "$at is there already, and is no directory"
+}`,
+  },
+  new_root: {
+    does: 'new_root DIR: with its parents; one that is there must be empty',
+    needs: ['is_there', 'refuse'],
+    text: `
+new_root() {
+    root=$1
+    if [ ! -d "$root" ]; then
+        (umask 022 && mkdir -p "$root")
+        chmod 00755 "$root"
+    fi
+    for entry in "$root"/* "$root"/.[!.]* "$root"/..?*; do
+        if is_there "$entry"; then refuse "$root is not empty"; fi
+    done
+}`,
+  },
+  directory: {
+    does: 'directory MODE PATH: one that is there stays as it is. (Of five digits the first ones take a setgid bit away that the\nparent gives.)',
+    needs: ['beneath', 'is_there', 'must_be_directory'],
+    text: `
+directory() {
+    beneath "$2"
+    if is_there "$at"; then
+        must_be_directory "$2"
+    else
+        mkdir -m "0$1" "$at"
+    fi
+}`,
+  },
+  directory_like: {
+    does: 'directory_like DIR: the same directory in the root. It gets its attributes at the end: by then everything is in it.',
+    needs: ['beneath', 'is_there', 'must_be_directory'],
+    text: `
+made=//
+directory_like() {
+    beneath "$1"
+    if is_there "$at"; then
+        must_be_directory "$1"
+    else
+        mkdir -m 700 "$at"
+        made=$made$1//
+    fi
+}`,
+  },
+  finish: {
+    does: 'finish DIR: the attributes of one that was made',
+    needs: ['directory_like'],
+    text: `
+finish() {
+    case $made in *"//$1//"*) ;; *) return ;; esac
+    beneath "$1"
+    mode=$(stat -Lc %a "$1")
+    # An ordinary user gives nothing away.
+    chown "$(stat -Lc %u:%g "$1")" "$at" 2>/dev/null || mode=$(printf %o $((0$mode & 01777)))
+    case $(tar --version 2>/dev/null) in
+        *GNU*) tar -C "$1" --no-recursion --xattrs --acls -cf - . | tar -C "$at" --xattrs --xattrs-include='*' --acls -xf - ;;
+    esac
+    chmod "00$mode" "$at"
+    touch -r "$1" "$at"
+}`,
+  },
+  same_file: {
+    does: 'same_file SOURCE COPY MODE',
+    needs: [],
+    text: `
+same_file() {
+    [ -f "$2" ] && [ ! -L "$2" ] && [ "$(stat -c %a "$2")" = "$3" ] && cmp -s "$1" "$2"
+}`,
+  },
+  copy: {
+    does: "copy [-s] [-f] FILE: the same file in the root, with owner, mode, times and attributes (BusyBox' cp keeps whole seconds,\nand no attributes). -s: with setuid and setgid bits. -f: what is there and differs is replaced.",
+    needs: ['beneath', 'is_there', 'same_file', 'refuse'],
+    text: `
+copy() {
+    keep=01777
+    force=
+    while :; do
+        case $1 in
+            -s) keep=07777 ;;
+            -f) force=yes ;;
+            *) break ;;
+        esac
+        shift
+    done
+    beneath "$1"
+    mode=$(printf %o $((0$(stat -Lc %a "$1") & keep)))
+    if is_there "$at"; then
+        if same_file "$1" "$at" "$mode"; then return; fi
+        if [ -d "$at" ] && [ ! -L "$at" ]; then refuse "$at is a directory already"; fi
+        [ -n "$force" ] || refuse "$at exists and differs from $1"
+        rm -f "$at"
+    fi
+    cp -aL "$1" "$at"
+    [ "$keep" = 07777 ] || chmod "$mode" "$at"
+    touch -r "$1" "$at"
+}`,
+  },
+  is_link_to: {
+    does: 'is_link_to LINK TARGET',
+    needs: [],
+    text: `
+is_link_to() {
+    [ -L "$1" ] && [ "$(readlink -n "$1" && echo /)" = "$2/" ]
+}`,
+  },
+  symlink: {
+    does: 'symlink [-f] TARGET PATH. -f: what is there goes, but for a directory.',
+    needs: ['beneath', 'is_there', 'is_link_to', 'refuse'],
+    text: `
+symlink() {
+    force=
+    if [ $# -eq 3 ]; then
+        force=yes
+        shift
+    fi
+    beneath "$2"
+    if is_link_to "$at" "$1"; then return; fi
+    if is_there "$at"; then
+        if [ -d "$at" ] && [ ! -L "$at" ]; then refuse "$at is a directory"; fi
+        [ -n "$force" ] || refuse "$at is there already, and is no link to $1"
+        rm -f "$at"
+    fi
+    ln -s -- "$1" "$at"
+}`,
+  },
+  write: {
+    does: 'write MODE PATH TEXT: a new file',
+    needs: ['beneath', 'is_there', 'refuse'],
+    text: `
+write() {
+    beneath "$2"
+    if is_there "$at"; then refuse "$at is there already"; fi
+    printf %s "$3" >"$at"
+    chmod "$1" "$at"
+}`,
+  },
+  put: {
+    does: 'put MODE PATH TEXT: a file, where nothing is',
+    needs: ['beneath', 'is_there'],
+    text: `
+put() {
+    beneath "$2"
+    if is_there "$at"; then return; fi
+    printf %s "$3" >"$at"
+    chmod "$1" "$at"
+}`,
+  },
+  copy_tree: {
+    does: 'copy_tree DIR: all that is in it, but sockets. In a root that holds something nothing is overwritten, and hard links\nbetween what was there and what was not are lost.',
+    needs: ['refuse', 'merge', 'without_sockets'],
+    text: `
+copy_tree() {
+    [ ! -e "$1/.hew-unfinished" ] || refuse "$1 is unfinished itself"
+    # What the kernel makes up has no contents to keep, and some of it has no end: <linux/magic.h>
+    for type in $(find "$1" -type d -exec stat -f -c %t {} + | sort -u); do
+        case $type in
+            9fa0 | 62656572 | 27e0eb | 63677270 | 1cd1 | 64626720 | 74726163 | 73636673 | cafe4a11 | 42494e4d | 187 | 19800202)
+                refuse "a file system of the kernel (type $type) is mounted in $1: unmount it first"
+                ;;
+        esac
+    done
+    if [ -z "$(ls -A "$root")" ]; then
+        cp -a "$1"/. "$root"/
+        without_sockets "$1" "$root"
+    else
+        merge "$1" ''
+    fi
+}`,
+  },
+  without_sockets: {
+    does: 'without_sockets DIR COPY',
+    needs: [],
+    text: `
+without_sockets() {
+    # shellcheck disable=SC2016 # for the shell that is started
+    find "$1" -type s -exec sh -c '
+        from=$1 to=$2
+        shift 2
+        for socket; do
+            copy=$to\${socket#"$from"}
+            rm -f "$copy"
+            touch -r "\${socket%/*}" "\${copy%/*}"
+        done' sh "$1" "$2" {} +
+}`,
+  },
+  links_stay: {
+    does: 'links_stay: tar would follow a link to a directory outside; a shell cannot have it resolved beneath the root.',
+    needs: ['refuse'],
+    text: `
+links_stay() {
+    # shellcheck disable=SC2016 # for the shell that is started
+    find "$root" -type l -exec sh -c '
+        root=$(realpath "$0")
+        for link; do
+            if [ ! -d "$link" ]; then continue; fi
+            case $(realpath "$link") in
+                "$root"/*) ;;
+                *) printf "%s\\\\n" "$link leads out of the root" >&2; exit 125 ;;
+            esac
+        done' "$root" {} +
+}`,
+  },
+  contents: {
+    does: 'contents ARCHIVE: whatever it is compressed with',
+    needs: [],
+    text: `
+contents() {
+    case $(od -An -tx1 -N4 "$1" | tr -d ' \\n') in
+        1f8b*) gzip -dc "$1" ;;
+        fd377a58) xz -dc "$1" ;;
+        28b52ffd) zstd -dc "$1" ;;
+        425a68*) bzip2 -dc "$1" ;;
+        *) cat "$1" ;;
+    esac
+}`,
+  },
+  unpack: {
+    does: "unpack ARCHIVE (BusyBox' tar keeps whole seconds, no times of directories, and no attributes)",
+    needs: ['refuse', 'contents', 'links_stay'],
+    text: `
+unpack() {
+    if contents "$1" | tar -tf - | grep -Eq '(^|/)\\.\\.(/|$)'; then refuse "the archive has an entry that leads out of the root"; fi
+    archive=$1
+    set --
+    case $(tar --version 2>/dev/null) in
+        *GNU*) set -- --numeric-owner --same-owner --xattrs --xattrs-include='*' --acls --keep-directory-symlink ;;
+    esac
+    if [ -n "$(ls -A "$root")" ]; then
+        links_stay
+        # Directories that are there keep their attributes; not their times.
+        if [ $# -gt 0 ]; then set -- "$@" --no-overwrite-dir; fi
+    fi
+    contents "$archive" | (umask 022 && tar -xpf - -C "$root" "$@")
+}`,
+  },
+  merge: {
+    does: 'merge DIR PATH: what that directory of the root does not have of DIR',
+    needs: [
+      'beneath',
+      'is_there',
+      'must_be_directory',
+      'is_link_to',
+      'same_file',
+      'without_sockets',
+      'refuse',
+    ],
+    text: `
+merge() {
+    for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+        if ! is_there "$entry" || [ -S "$entry" ]; then continue; fi
+        beneath "$2/\${entry##*/}"
+        if ! is_there "$at"; then
+            cp -a "$entry" "$at"
+            if [ -d "$entry" ] && [ ! -L "$entry" ]; then without_sockets "$entry" "$at"; fi
+        elif [ -L "$entry" ]; then
+            target=$(readlink -n "$entry" && echo /)
+            is_link_to "$at" "\${target%/}" || refuse "$at is there already, and is no link to \${target%/}"
+        elif [ -d "$entry" ]; then
+            must_be_directory "$2/\${entry##*/}"
+            merge "$entry" "$2/\${entry##*/}"
+        elif [ -f "$entry" ]; then
+            same_file "$entry" "$at" "$(stat -c %a "$entry")" || refuse "$at exists and differs from $entry"
+        else
+            [ "$(stat -c '%f %t %T' "$entry")" = "$(stat -c '%f %t %T' "$at")" ] || refuse "$at is there already"
+        fi
+    done
+}`,
+  },
+} as const satisfies Record<string, Shared>
+
+/** A function of a printed script: what it is for, what it calls, its text. */
+interface Shared {
+  does: string
+  needs: string[]
+  text: string
+}
+
+export type FunctionName = keyof typeof FUNCTIONS
+
+/** The text of the functions that lines call, and of those that these call, in their usual order. */
+export function functionsOf(lines: Line[]): string {
+  const used = new Set<string>()
+  const use = (name: string): void => {
+    if (used.has(name)) return
+    used.add(name)
+    for (const needed of FUNCTIONS[name as FunctionName].needs) use(needed)
+  }
+  for (const line of lines) if (typeof line !== 'string') use(line.name)
+  return Object.entries(FUNCTIONS)
+    .filter(([name]) => used.has(name))
+    .map(([, {does, text}]) => `${does.replace(/^/gm, '# ')}${text}\n\n`)
+    .join('')
+}
