@@ -260,9 +260,9 @@ links_stay() {
             if [ ! -d "$link" ]; then continue; fi
             case $(realpath "$link") in
                 "$root"/*) ;;
-                *) printf "%s\\\\n" "$link leads out of the root" >&2; exit 125 ;;
+                *) printf "%s\\\\n" "$link leads out of the root" >&2; exit 1 ;;
             esac
-        done' "$root" {} +
+        done' "$root" {} + || exit 125
 }`,
   },
   contents: {

@@ -102,10 +102,11 @@ interface Case {
   env?: Record<string, string>
   /** Where directories have another time: BusyBox' tar sets none, and GNU's sets that of those which were there. */
   untimed?: 'coarse' | 'both'
+  shells?: Shell[]
 }
 
 /** The command and its script, in the same place one after the other. */
-function same({place, words, prepare = () => {}, env = {}, untimed}: Case): Outcome {
+function same({place, words, prepare = () => {}, env = {}, untimed, shells = SHELLS}: Case): Outcome {
   const start = (): void => {
     clear(place)
     prepare()
@@ -124,7 +125,7 @@ function same({place, words, prepare = () => {}, env = {}, untimed}: Case): Outc
     fine: tree(place, false, untimed === 'both'),
     coarse: tree(place, true, untimed !== undefined),
   }
-  for (const {name, words, coarse} of SHELLS) {
+  for (const {name, words, coarse} of shells) {
     start()
     const [program = '', ...rest] = words
     const {stdout, stderr, status} = run(program, [...rest, printed], {cwd: applets})
@@ -261,7 +262,9 @@ asRoot('mkroot --from TAR --into: an archive is not followed out of the root', (
     fs.symlinkSync('dir', `${root}/link`)
   }
   run('tar', ['-C', source, '-cf', archive, '--exclude=./capable', 'dir', 'dangling', 'setuid'])
-  same({...mkroot('--from', archive, '--into'), prepare, untimed: 'both'})
+  // BusyBox' tar gives directories that are there the archive's attributes.
+  same({...mkroot('--from', archive, '--into'), prepare, untimed: 'both', shells: SHELLS.slice(0, 1)})
+  prepare()
   const {stdout} = hew('mkroot', root, '--from', archive, '--into', '--dry-run')
   for (const {words} of SHELLS) {
     clear(root)
