@@ -2,6 +2,7 @@ import {type CgroupSteps, cgroupSteps} from './steps/cgroups.ts'
 import {type ContainerSteps, containerSteps} from './steps/container.ts'
 import {type FileSteps, fileSteps} from './steps/files.ts'
 import type {Line} from './steps/line.ts'
+import {type SignalSteps, signalSteps} from './steps/signals.ts'
 import {type StateSteps, stateSteps} from './steps/state.ts'
 
 /**
@@ -23,7 +24,7 @@ export interface Faces<S> {
 
 export type Table<Kinds> = {[K in keyof Kinds]: Faces<Kinds[K]>}
 
-type Kinds = FileSteps & CgroupSteps & StateSteps & ContainerSteps
+type Kinds = FileSteps & CgroupSteps & StateSteps & ContainerSteps & SignalSteps
 
 /** What any step may carry besides its own fields. */
 interface Notes {
@@ -38,7 +39,7 @@ export type Step = {[K in keyof Kinds]: {do: K} & Kinds[K] & Notes}[keyof Kinds]
 /** What a command is about to do, in the order in which it is done. */
 export type Plan = Step[]
 
-const table: Table<Kinds> = {...fileSteps, ...cgroupSteps, ...stateSteps, ...containerSteps}
+const table: Table<Kinds> = {...fileSteps, ...cgroupSteps, ...stateSteps, ...containerSteps, ...signalSteps}
 
 function faces(step: Step): Faces<Step> {
   return table[step.do] as unknown as Faces<Step>

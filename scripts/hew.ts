@@ -14,6 +14,12 @@ const commands: Record<string, () => Promise<{default: Command<any>}>> = {
   'cgroup-init': () => import('./cgroup-init.ts'),
   limit: () => import('./limit.ts'),
   enter: () => import('./enter.ts'),
+  kill: () => import('./kill.ts'),
+  freeze: () => import('./freeze.ts'),
+  thaw: () => import('./thaw.ts'),
+  wait: () => import('./wait.ts'),
+  logs: () => import('./logs.ts'),
+  rm: () => import('./rm.ts'),
   link: () => import('./link.ts'),
 }
 
@@ -89,9 +95,7 @@ async function itself(word: string | undefined, rest: string[]): Promise<void> {
 
 function unknown(what: string, word: string, known: string[]): UsageError {
   const meant = nearest(word, known)
-  return new UsageError(
-    `unknown ${what} ${word}: ${meant ? `did you mean ${meant}?` : `there are ${known.join(', ')}`}`,
-  )
+  return new UsageError(`unknown ${what} ${word}${meant ? `: did you mean ${meant}?` : ''}`)
 }
 
 void main()

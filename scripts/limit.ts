@@ -1,13 +1,16 @@
 import {resources, type Wishes} from '../lib/cgroups/limits.ts'
-import {limitRunning, targetOf, useText} from '../lib/cgroups/running.ts'
+import {limitRunning, type Target, targetOf, useText} from '../lib/cgroups/running.ts'
 import {limitsText} from '../lib/cgroups/text.ts'
 import {assignment, bandwidth, count, cpuset, deviceLimits, memory, size} from '../lib/cgroups/values.ts'
 import {command, OUTPUT} from '../lib/cli/command.ts'
 import type {Values} from '../lib/cli/options.ts'
-import {describe, write} from '../lib/cli/output.ts'
-import {source} from '../lib/cli/source.ts'
+import {describe, isTerminal, write} from '../lib/cli/output.ts'
+import {piped, sourceOf} from '../lib/cli/source.ts'
+import {containerOf, findId, isState, running} from '../lib/containers/find.ts'
+import type {State} from '../lib/containers/state.ts'
+import {containerTarget} from '../lib/containers/target.ts'
 import type {Configuration} from '../lib/document/oci.ts'
-import {UsageError} from '../lib/errors.ts'
+import {HewError, UsageError} from '../lib/errors.ts'
 
 const options = {
   memory: {
@@ -38,7 +41,7 @@ export default command(
     summary: 'limit what a container, or any process, uses: memory, CPU, processes',
     usage: '[OPTIONS] [PID|NAME...]',
     description: [
-      'In a pipe it adds limits to the document, and enter makes a cgroup with them. With a PID, or the NAME of a cgroup that enter made, it acts at once: a process that has no cgroup of its own gets one, with those that it started. Without options it shows limits and use.',
+      'In a pipe it adds limits to the document, and enter makes a cgroup with them. With the NAME of a container, the PID of a process, or behind `enter --detach |`, it acts at once: what has no cgroup of its own gets one, with all that it started. Without options it shows limits and use.',
       'The value max lifts a limit. Several limits are set all or none.',
     ],
     options,
@@ -48,24 +51,44 @@ export default command(
         'a shell that cannot hurt the machine',
       ],
       ['hew limit --cpu 50% 1234', 'a process that runs already, with its children'],
+      ['hew limit --memory 1G web', 'a container that runs'],
       ['hew limit 1234', 'what it may use, and what it does'],
     ],
     run: ({options: given, operands}) => {
       const wishes = wishesOf(given)
-      if (operands.length > 0) return running(operands, wishes, given)
-      const {configuration, root} = source(undefined)
-      const document = limited(configuration, wishes)
-      const text = limitsText(document.linux?.resources ?? {})
-      write(1, describe(document, [['root', root], ...text], given))
+      if (operands.length > 0) return act(operands.map(targetNamed), wishes, given)
+      const document = piped()
+      if (isState(document)) return pass(document, wishes, given)
+      const {configuration, root} = sourceOf(document)
+      const after = limited(configuration, wishes)
+      const text = limitsText(after.linux?.resources ?? {})
+      write(1, describe(after, [['root', root], ...text], given))
     },
   },
   import.meta,
 )
 
-function running(words: string[], wishes: Wishes | undefined, given: Given): void {
-  const targets = words.map(targetOf)
+/** The container with this id; else a process, or a cgroup that something else has made. */
+function targetNamed(word: string): Target {
+  const container = /^\d+$/.test(word) ? undefined : findId(word)
+  if (typeof container === 'object') return containerTarget(running(container))
+  const target = targetOf(word)
+  if (!target) throw new HewError(container ?? '')
+  return target
+}
+
+function act(targets: Target[], wishes: Wishes | undefined, given: Given): void {
   if (wishes) for (const target of targets) limitRunning(target, wishes)
   if (!given.quiet) write(1, targets.map(target => useText(target, given.json)).join(given.json ? '' : '\n'))
+}
+
+/** A container of the pipe is limited at once, and the document goes on to the next command. */
+function pass(document: State, wishes: Wishes | undefined, {json, quiet}: Given): void {
+  const container = running(containerOf(document))
+  const target = containerTarget(container)
+  if (wishes) limitRunning(target, wishes)
+  const passedOn = json || !isTerminal(1) ? `${JSON.stringify(document)}\n` : useText(target, false)
+  write(1, quiet ? `${container.root}\n` : passedOn)
 }
 
 function limited(configuration: Configuration, wishes: Wishes | undefined): Configuration {

@@ -4,8 +4,8 @@ import {CHANGES, command, OUTPUT} from '../lib/cli/command.ts'
 import {list, type Values} from '../lib/cli/options.ts'
 import {describe} from '../lib/cli/output.ts'
 import {dryRun, explained} from '../lib/cli/perform.ts'
-import {caller, configurationFor, PATH, removedAtTheEnd} from '../lib/document/defaults.ts'
-import type {Configuration} from '../lib/document/oci.ts'
+import {caller, configurationFor, PATH} from '../lib/document/defaults.ts'
+import {ANNOTATION, type Configuration} from '../lib/document/oci.ts'
 import {EXIT, HewError, UsageError} from '../lib/errors.ts'
 import {closure, type Item} from '../lib/programs/closure.ts'
 import {lackText} from '../lib/programs/lacks.ts'
@@ -77,7 +77,7 @@ export default command(
       const usual = configurationFor(root, caller())
       const adding = given.into && isFull(root)
       const {steps, summary, shell} = making(given, usual, adding)
-      const configuration = documentFor(usual, given.rm, shell)
+      const configuration = documentFor(usual, given, shell)
       const text = describe(configuration, [['root', root], ...summary, ['next', `hew enter -r ${root}`]], {
         quiet: given.quiet,
         json: given.json || given['dry-run'],
@@ -207,9 +207,14 @@ function sizeOf(items: Item[]): string {
   return `${files.length}, ${(bytes / 1e6).toFixed(1)} MB`
 }
 
-function documentFor(usual: Configuration, remove: boolean, shell = 'sh'): Configuration {
-  const document = {...usual, process: {...usual.process!, args: [shell]}}
-  return remove ? removedAtTheEnd(document, IDENTITY) : document
+/** What mkroot has made says so: it alone is ever removed with a container. */
+function documentFor(usual: Configuration, {rm, into}: Given, shell = 'sh'): Configuration {
+  const annotations = {
+    ...usual.annotations,
+    ...(rm && {[ANNOTATION.remove]: 'true'}),
+    ...(!into && {[ANNOTATION.root]: IDENTITY}),
+  }
+  return {...usual, process: {...usual.process!, args: [shell]}, annotations}
 }
 
 /** Stands in the document for "dev:ino", which nobody knows before the root is made; no path has a NUL in it. */

@@ -17,13 +17,18 @@ export interface Target {
   pids(): number[]
   /** The directory of the cgroup that it is in. */
   at(hierarchy: Hierarchy): string | undefined
+  /** A cgroup that is known to be its alone. */
+  own?(hierarchy: Hierarchy): string | undefined
+  /** Told of a cgroup before it is made for it; what it returns takes that back. */
+  given?(directory: string): () => void
 }
 
 /**
- * The processes that a word of the command line names: a PID, with all that it started; or a cgroup that enter made.
- * @throws HewError there is none
+ * The processes that a word of the command line names: a PID, with all that it started; or a cgroup below the one that we
+ * are in, or beside it. Undefined: no cgroup is called so.
+ * @throws HewError there is no such process
  */
-export function targetOf(word: string): Target {
+export function targetOf(word: string): Target | undefined {
   if (/^\d{1,10}$/.test(word)) return byPid(word)
   if (/^[A-Za-z0-9_-]+$/.test(word)) {
     const at = (h: Hierarchy): string | undefined =>
@@ -34,9 +39,7 @@ export function targetOf(word: string): Target {
     const pids = (): number[] => [...new Set(found.flatMap(directory => processes(directory)))]
     if (found.length > 0) return {word, name: word, pids, at}
   }
-  throw new HewError(
-    `no cgroup of a container is called ${word}: name one that enter has made, or the PID of a process`,
-  )
+  return undefined
 }
 
 function byPid(word: string): Target {
@@ -50,7 +53,8 @@ function byPid(word: string): Target {
   return {word, name, pids: () => [pid, ...descendants(pid)], at: h => cgroupOf(pid, h)}
 }
 
-function descendants(pid: number): number[] {
+/** All that a process started, and that nobody else has adopted. */
+export function descendants(pid: number): number[] {
   const parents = new Map<number, number[]>()
   for (const name of fs.readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue
@@ -80,6 +84,8 @@ function chain(h: Hierarchy): string[] {
 
 /** The cgroup that is the target's alone, or undefined. */
 function ownCgroup(target: Target, h: Hierarchy): string | undefined {
+  const known = target.own?.(h)
+  if (known !== undefined) return known
   const at = target.at(h)
   const above = chain(h)
   if (at === undefined || above.includes(at) || !above.includes(path.dirname(at))) return undefined
@@ -131,7 +137,7 @@ function moveToOwn(target: Target, {hierarchy, above, settings}: Part, change: C
       `${target.word} shares the cgroup ${from} with others: moved to one of its own it would escape from the limits there`,
     )
   const own = `${above}/${target.name}`
-  change.make(own)
+  change.make(own, target.given)
   for (const setting of [...inherited(hierarchy, above, settings), ...settings]) change.set(own, setting)
   // They fork meanwhile: again, until none is left behind.
   for (let left = inside(target, from); left.length > 0; left = inside(target, from))
@@ -172,7 +178,9 @@ function refuseBelowUse(target: Target, {settings}: Part, own: string): void {
 class Change {
   private readonly done: (() => void)[] = []
 
-  make(directory: string): void {
+  make(directory: string, tell: Target['given']): void {
+    const back = tell?.(directory)
+    if (back) this.done.push(back)
     try {
       fs.mkdirSync(directory)
     } catch (error) {

@@ -20,7 +20,7 @@ export async function guarded(as: string, action: () => void | Promise<void>): P
   } catch (error) {
     process.exit(failed(as, error))
   }
-  process.exit(0)
+  process.exit()
 }
 
 function failed(as: string, error: unknown): number {

@@ -46,19 +46,22 @@ export function describe(
 
 const STREAMS = ['stdin', 'stdout', 'stderr']
 
+/** The other end of the pipe is closed. */
+export class NobodyReads extends HewError {}
+
 /**
  * Writes all of a text, whatever a pipe takes at once.
- * @throws HewError nobody reads it, or the disk is full
+ * @throws NobodyReads; HewError the disk is full
  */
-export function write(fd: number, text: string): void {
-  let rest = Buffer.from(text)
+export function write(fd: number, text: string | Uint8Array): void {
+  let rest = Buffer.from(text as Uint8Array)
   while (rest.length > 0) {
     try {
       rest = rest.subarray(fs.writeSync(fd, rest))
     } catch (error) {
       const {code} = error as NodeJS.ErrnoException
       if (code === 'EPIPE')
-        throw new HewError('nobody reads what comes out of the pipe: the next command has ended')
+        throw new NobodyReads('nobody reads what comes out of the pipe: the next command has ended')
       if (code !== 'EAGAIN') throw new HewError(`cannot write to ${STREAMS[fd] ?? fd}: ${reason(error)}`)
       pause(2)
     }

@@ -29,9 +29,25 @@ export function source(named: string | undefined): Source {
     const root = rootDirectory(named)
     return {configuration: configurationFor(root, caller()), root, piped: false, passedOver: []}
   }
+  return sourceOf(piped())
+}
+
+/**
+ * The document in the pipe, whatever it is of.
+ * @throws HewError there is none
+ */
+export function piped(): unknown {
   if (isTerminal(0))
     throw new UsageError("no root: name it with -r ROOT, or pipe one in, as in 'hew mkroot | ...'")
-  const {configuration, passedOver, refused} = validate(readDocument(0))
+  return readDocument(0)
+}
+
+/**
+ * A configuration as it came through the pipe.
+ * @throws HewError it is none, one that hew must refuse, or there is no such root
+ */
+export function sourceOf(document: unknown): Source {
+  const {configuration, passedOver, refused} = validate(document)
   if (refused.length > 0)
     throw new HewError(refused.map(({field, why}) => `refused: ${field}: ${why}`).join('\n'))
   if (!configuration.root)

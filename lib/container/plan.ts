@@ -158,14 +158,25 @@ function removal(document: Configuration, root: string): Plan {
  * The root that goes at the end, where the document says so.
  * @throws HewError the document does not say that mkroot made it
  */
-export function removable({annotations, root}: Configuration): {dev: bigint; ino: bigint} | undefined {
-  if (annotations?.[ANNOTATION.remove] !== 'true') return undefined
-  const [, dev, ino] = /^(\d+):(\d+)$/.exec(annotations[ANNOTATION.root] ?? '') ?? []
-  if (!dev || !ino)
-    throw new HewError(
-      `the document says that ${root?.path} goes at the end, and not that mkroot made it: ${ANNOTATION.root} is missing`,
-    )
-  return {dev: BigInt(dev), ino: BigInt(ino)}
+export function removable(document: Configuration): Made | undefined {
+  if (document.annotations?.[ANNOTATION.remove] !== 'true') return undefined
+  const made = madeRoot(document)
+  if (made) return made
+  throw new HewError(
+    `the document says that ${document.root?.path} goes at the end, and not that mkroot made it: ${ANNOTATION.root} is missing`,
+  )
+}
+
+/** The directory that mkroot made, whatever is at its path now. */
+export interface Made {
+  dev: bigint
+  ino: bigint
+}
+
+/** The root's directory as mkroot made it; undefined when it is not mkroot's. */
+export function madeRoot({annotations}: Configuration): Made | undefined {
+  const [, dev, ino] = /^(\d+):(\d+)$/.exec(annotations?.[ANNOTATION.root] ?? '') ?? []
+  return dev && ino ? {dev: BigInt(dev), ino: BigInt(ino)} : undefined
 }
 
 function clone(document: Configuration, fresh: Set<NamespaceType>, machine: Machine): Step {

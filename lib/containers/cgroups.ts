@@ -1,6 +1,5 @@
 import * as fs from 'node:fs'
 import {cgroupOf, hierarchies, words} from '../cgroups/hierarchies.ts'
-import {writeValue} from '../cgroups/running.ts'
 import {pause} from '../pause.ts'
 
 /** Those of a container's cgroups that are where hew makes cgroups: below a hierarchy's root, and none that we are in. */
@@ -41,29 +40,6 @@ export function patiently(holds: () => boolean): boolean {
     pause(ms)
   }
   return true
-}
-
-/** Ends whatever is in these cgroups of one container. False: something is still there. */
-export function killCgroups(directories: string[]): boolean {
-  return patiently(() => {
-    const left = processesIn(directories)
-    for (const directory of left.length > 0 ? directories : []) killAt(directory)
-    return left.length === 0
-  })
-}
-
-/** cgroup.kill ends all of them at once, forks or not; where there is none, those that are seen now. */
-function killAt(directory: string): void {
-  try {
-    writeValue(`${directory}/cgroup.kill`, '1')
-  } catch {
-    for (const pid of processesIn([directory]))
-      try {
-        process.kill(pid, 'SIGKILL')
-      } catch {
-        // It has ended.
-      }
-  }
 }
 
 /** Removes cgroups with those below them: what has just died is in the way for a moment (EBUSY). False: some stay. */

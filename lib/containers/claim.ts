@@ -69,6 +69,8 @@ export function claim(
   try {
     fs.mkdirSync(begun, {mode: 0o700})
     fs.writeFileSync(`${begun}/config.json`, `${JSON.stringify(configuration)}\n`, {mode: 0o600})
+    // Written to at the end, and not replaced: who waits for that holds it open, and a state in the foreground goes then.
+    fs.writeFileSync(`${begun}/verdict.json`, '', {mode: 0o600})
     for (const wanted of id === undefined ? idsFor(root, new Set(idsIn(states))) : [id]) {
       const directory = `${states}/${wanted}`
       const stable = {ociVersion: OCI_VERSION, id: wanted, bundle: directory, annotations}

@@ -1,4 +1,5 @@
 import * as fs from 'node:fs'
+import * as path from 'node:path'
 import type {Configuration} from '../document/oci.ts'
 import {HewError, reason} from '../errors.ts'
 import {stateDirectory} from './directory.ts'
@@ -32,6 +33,9 @@ export const STATE = {
   cgroups: 'dev.hew.cgroups',
 } as const
 
+/** Cgroups that it got while it ran, a line each: `hew limit` writes it, and its supervisor removes them. */
+export const GIVEN = 'cgroups'
+
 const STATUSES = ['creating', 'created', 'running', 'stopped']
 
 /**
@@ -58,8 +62,8 @@ export interface Container {
 
 export interface Containers {
   containers: Container[]
-  /** States that cannot be read: a sentence each. */
-  broken: string[]
+  /** States that cannot be read, and a sentence on why. */
+  broken: {id: string; why: string}[]
 }
 
 /** Every container that has a state here, in the order of their ids. */
@@ -70,7 +74,7 @@ export function containers(directory = stateDirectory()): Containers {
       const container = containerAt(`${directory}/${id}`, id)
       if (container) found.containers.push(container)
     } catch (error) {
-      found.broken.push((error as Error).message)
+      found.broken.push({id, why: (error as Error).message})
     }
   }
   return found
@@ -131,7 +135,9 @@ export function stateIn(file: string, id?: string): Omit<Container, 'life' | 'di
     supervisor,
     first: state.pid === undefined || !start ? undefined : {pid: state.pid, start},
     root,
-    cgroups: cgroups ? cgroups.split('\n') : [],
+    cgroups: [cgroups ?? '', textOf(`${path.dirname(file)}/${GIVEN}`) ?? '']
+      .flatMap(text => text.split('\n'))
+      .filter(at => at !== ''),
     detached: state.annotations[STATE.detached] === 'true',
   }
 }

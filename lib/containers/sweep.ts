@@ -4,10 +4,11 @@ import {removable} from '../container/plan.ts'
 import type {Configuration} from '../document/oci.ts'
 import {HewError, reason} from '../errors.ts'
 import {carryOut} from '../stage.ts'
-import {killCgroups, ownCgroups, removeCgroups} from './cgroups.ts'
+import {ownCgroups, removeCgroups} from './cgroups.ts'
 import {stateDirectory} from './directory.ts'
 import {fateOf, type Identity, ownIdentity} from './process.ts'
-import {type Container, configurationOf, containerAt, containers, namesIn, stateIn} from './state.ts'
+import {killCgroups} from './signal.ts'
+import {type Container, configurationOf, containerAt, containers, namesIn, STATE, stateIn} from './state.ts'
 
 /*
  * Who removes a state first makes it its own, by renaming a file in it to a name with its own PID, through a descriptor of the
@@ -53,10 +54,22 @@ export function sweep(states = stateDirectory()): Swept[] {
   })
 }
 
-/** Removes the state of a container, alive or not, with its cgroups. Undefined: somebody else does it, or it is gone. */
-export function remove(states: string, id: string): Swept | undefined {
-  const grave = take(states, id, () => true)
+/** Removes the state of a container that does not run, with its cgroups. Undefined: somebody else did, or it is another's by now. */
+export function remove({id, directory, state}: Container): Swept | undefined {
+  const states = path.dirname(directory)
+  const created = state.annotations[STATE.created]
+  const grave = take(
+    states,
+    id,
+    now => now.life !== 'alive' && now.state.annotations[STATE.created] === created,
+  )
   return grave === undefined ? undefined : bury(grave, states, id)
+}
+
+/** Removes a state that is broken, whatever it was. */
+export function discard(states: string, id: string): void {
+  const grave = outOfSight(states, `${states}/${id}`)
+  if (grave !== undefined) fs.rmSync(grave, {recursive: true, force: true})
 }
 
 /** Gives a name back whose container never came to be; its root is still the caller's. */
@@ -130,8 +143,8 @@ function buriedState(grave: string) {
 function bury(grave: string, states: string, name: string): Swept {
   const state = buriedState(grave)
   const left: string[] = []
-  // After a reboot the paths of cgroups are those of others.
-  if (state && state.supervisor.boot === ownIdentity().boot) {
+  // After a reboot, and in another container, the paths of cgroups are those of others.
+  if (state && state.supervisor.boot === ownIdentity().boot && fateOf(state.supervisor) !== 'foreign') {
     const others = state.cgroups.length > 0 ? livingBeside(states) : []
     const cgroups = ownCgroups(state.cgroups).filter(at => !others.some(other => other.cgroups.includes(at)))
     if (!killCgroups(cgroups)) left.push(`processes still run in the cgroup ${cgroups[0]}`)

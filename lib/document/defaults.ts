@@ -1,5 +1,5 @@
 import * as path from 'node:path'
-import {ANNOTATION, type Configuration, type Mount, OCI_VERSION} from './oci.ts'
+import {type Configuration, type Mount, OCI_VERSION} from './oci.ts'
 
 /** The search path of every command that hew starts, and of the programs that it looks up inside a root. */
 export const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -116,10 +116,4 @@ export function configurationFor(root: string, {uid, gid, term}: Caller): Config
       readonlyPaths: READ_ONLY,
     },
   }
-}
-
-/** Says in the document that the root is mkroot's own, and goes when its container has ended. */
-export function removedAtTheEnd(configuration: Configuration, identity: string): Configuration {
-  const annotations = {...configuration.annotations, [ANNOTATION.remove]: 'true', [ANNOTATION.root]: identity}
-  return {...configuration, annotations}
 }

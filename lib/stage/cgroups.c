@@ -361,6 +361,18 @@ struct text settle_cgroups(int status, int signal) {
     return verdict;
 }
 
+void adopt_cgroup(char *path) {
+    char *slash = strrchr(path, '/');
+    if (!slash || cgroup_count == MAX_CGROUPS || strlen(slash + 1) >= sizeof name) return;
+    if (cgroup_count == 0) strcpy(name, slash + 1);
+    if (strcmp(name, slash + 1)) return;
+    *slash = 0;
+    struct cgroup *cgroup = &cgroups[cgroup_count];
+    *cgroup = (struct cgroup){.above = path, .parent = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    cgroup->fd = openat(cgroup->parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (cgroup->fd >= 0) cgroup_count++;
+}
+
 void print_cgroups(FILE *out) {
     const char *between = "";
     for (int v2 = 1; v2 >= 0; v2--)

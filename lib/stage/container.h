@@ -112,6 +112,8 @@ struct text {
     char bytes[1024];
     size_t length;
 };
+/* One that it got while it ran is treated as those that it began with. The path is changed, and kept. */
+void adopt_cgroup(char *path);
 /* After the end: what the limits did, on stderr; the cgroups go. How it ended, for --verdict too, as a line of JSON. */
 struct text settle_cgroups(int status, int signal);
 /* Their directories as part of a JSON text, a line each; that of v2 comes first. */
@@ -124,6 +126,8 @@ unsigned long long start_time(const char *number);
 /* Its first process is there, with this name in /proc. False: it has been said why that cannot be written down. */
 bool state_created(pid_t pid, const char *number);
 void state_running(void);
+/* What `hew limit` has given it meanwhile is ours to remove. */
+void state_take_back(void);
 /* ran: its command was executed. */
 void state_ended(bool ran, const struct text *verdict);
 /* The inside of a JSON string. */

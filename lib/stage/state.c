@@ -143,15 +143,32 @@ void state_running(void) {
     if (!write_state("running", true)) say("cannot write the container's state: %s", strerror(errno));
 }
 
+void state_take_back(void) {
+    int fd = state.directory < 0 ? -1 : openat(state.directory, "cgroups", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return;
+    static char text[1 << 14];
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[length < 0 ? 0 : length] = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) adopt_cgroup(line);
+}
+
+/* In place: `hew wait` holds it open, since the state of a container in the foreground goes with it. */
+static bool write_verdict(const struct text *verdict) {
+    int fd = openat(state.directory, "verdict.json", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    bool written = fd >= 0 && write(fd, verdict->bytes, verdict->length) == (ssize_t)verdict->length;
+    int error = errno;
+    if (fd >= 0) close(fd);
+    errno = error;
+    return written;
+}
+
 void state_ended(bool ran, const struct text *verdict) {
     if (state.directory < 0) return;
-    if (!ran || !state.keep) {
-        remove_state();
-        return;
-    }
     /* In this order: who sees that it has stopped looks for how. */
-    if (!replace_text(state.directory, "verdict.json", verdict->bytes) || !write_state("stopped", false))
+    if (ran && (!write_verdict(verdict) || (state.keep && !write_state("stopped", false))))
         say("cannot write the container's state: %s", strerror(errno));
+    if (!ran || !state.keep) remove_state();
 }
 
 const struct step state_steps[] = {

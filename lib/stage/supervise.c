@@ -101,6 +101,7 @@ static _Noreturn void finish(const struct container *container, int status, int 
     listen_to(container);
     relay_finish(signals);
     log_finish();
+    state_take_back();
     struct text verdict = settle_cgroups(status, signal);
     if (leftover.path && !remove_leftover() && status == 0) status = EXIT_HEW;
     forget(!told.executes);

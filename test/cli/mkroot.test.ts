@@ -193,11 +193,19 @@ test('a person sees a summary, or the document with --json', () => {
   assert.is(JSON.parse(inTerminal(`${HEW} mkroot ${three} --empty --json`).stdout).root.path, three)
 })
 
-test('--rm: the document says so, and which directory is meant', () => {
-  const root = fresh()
-  const {annotations} = works(root, '--rm', '--empty')
-  const {dev, ino} = fs.statSync(root, {bigint: true})
-  assert.equal(annotations, {'dev.hew.remove': 'true', 'dev.hew.root': `${dev}:${ino}`})
+test('the document says which directory mkroot has made, and with --rm that it goes at the end', () => {
+  const [kept, goes, theirs] = [fresh(), fresh(), fresh()]
+  const identity = (root: string): string => {
+    const {dev, ino} = fs.statSync(root, {bigint: true})
+    return `${dev}:${ino}`
+  }
+  assert.equal(works(kept, '--empty').annotations, {'dev.hew.root': identity(kept)})
+  assert.equal(works(goes, '--rm', '--empty').annotations, {
+    'dev.hew.remove': 'true',
+    'dev.hew.root': identity(goes),
+  })
+  fs.mkdirSync(theirs)
+  assert.equal(works(theirs, '--into', '--empty').annotations, {})
 })
 
 test('nobody reads the document: nothing is left, not even the parents', () => {

@@ -79,7 +79,8 @@ test('alive, ended, dead, foreign; broken ones are named and do not stop the oth
   })
   const {broken} = containers(at)
   assert.is(broken.length, 2)
-  assert.match(broken[0]!, new RegExp(`^the state ${at}/broken/state.json is broken: `))
+  assert.is(broken[0]!.id, 'broken')
+  assert.match(broken[0]!.why, new RegExp(`^the state ${at}/broken/state.json is broken: `))
   assert.equal(containers(`${here}/nowhere`), {containers: [], broken: []})
 })
 

@@ -1,0 +1,17 @@
+import {find, findPiped} from '../containers/find.ts'
+import type {Container} from '../containers/state.ts'
+import {UsageError} from '../errors.ts'
+import {isTerminal} from './output.ts'
+
+/**
+ * The containers that a command acts on: those named, or without a name the one of the pipe. Each once.
+ * @throws HewError one of them is not there: nothing is done to the others
+ */
+export function named(operands: string[]): Container[] {
+  if (operands.length > 0) {
+    const wanted = find(operands)
+    return wanted.filter(({id}, i) => wanted.findIndex(other => other.id === id) === i)
+  }
+  if (isTerminal(0)) throw new UsageError("name a container: 'hew ps' lists them")
+  return [findPiped()]
+}

@@ -1,0 +1,43 @@
+import {command} from '../lib/cli/command.ts'
+import {named} from '../lib/cli/containers.ts'
+import {running} from '../lib/containers/find.ts'
+import {signalAll, signalNumber, signalStep} from '../lib/containers/signal.ts'
+import {become} from '../lib/stage.ts'
+
+export default command(
+  {
+    name: 'kill',
+    summary: 'send a signal to containers',
+    usage: '[-s SIGNAL] [--all] NAME|PID...',
+    description: [
+      'Sends a signal, TERM unless another is named, to the command of each container. A command that does not handle one which would end it is ended all the same, though the kernel would leave it alone as PID 1 of its namespace.',
+      'With --all every process of the container gets it, and none escapes by forking meanwhile.',
+      'Without a NAME the container is the one whose state document comes through the pipe.',
+    ],
+    options: {
+      signal: {
+        short: 's',
+        value: 'SIGNAL',
+        help: 'as kill(1) has them: TERM, SIGTERM or 15; 0 only asks whether it runs',
+      },
+      all: {help: 'to every process in it, at once'},
+    },
+    examples: [
+      ['hew kill web', 'asks the command of web to end'],
+      ['hew kill -s HUP web', 'as `kill -HUP` does for a daemon'],
+      ['hew kill -s KILL --all web', 'ends everything in it, now'],
+    ],
+    run: ({options: {signal = 'TERM', all}, operands}) => {
+      const number = signalNumber(signal)
+      const targets = named(operands).map(running)
+      if (!all)
+        return become(
+          targets.map(target => signalStep(target, number)),
+          {as: 'hew kill', title: 'kill'},
+        )
+      for (const target of targets)
+        process.exitCode = signalAll(target, number, 'hew kill') || process.exitCode
+    },
+  },
+  import.meta,
+)

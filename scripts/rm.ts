@@ -1,0 +1,68 @@
+import {command} from '../lib/cli/command.ts'
+import {named} from '../lib/cli/containers.ts'
+import {write} from '../lib/cli/output.ts'
+import {stateDirectory} from '../lib/containers/directory.ts'
+import {endNow, removeContainer, rootOf} from '../lib/containers/remove.ts'
+import {containers} from '../lib/containers/state.ts'
+import {discard, sweep} from '../lib/containers/sweep.ts'
+import {HewError, UsageError} from '../lib/errors.ts'
+
+export default command(
+  {
+    name: 'rm',
+    summary: 'remove containers: state, cgroup, log, and the root if asked to',
+    usage: '[-f] [--root] NAME|PID... | --stale',
+    description: [
+      'Removes what is kept of containers that have ended: state and log, and what is left of their cgroups. One that runs is refused without --force.',
+      '--root removes the root directory as well, if mkroot made it, and nothing else: never what is mounted in it, never through a link. What must stay is named, and then the state stays, too.',
+      'A container whose supervisor was killed needs no rm: every command that asks for containers cleans up after those. --stale does only that, and says what it found.',
+    ],
+    options: {
+      force: {
+        short: 'f',
+        help: 'one that runs is killed first, with all of its processes; a broken state goes, too',
+      },
+      root: {help: 'the root directory goes, too'},
+      stale: {help: 'clean up after containers that died, and say which'},
+    },
+    examples: [
+      ['hew rm web', 'web has ended'],
+      ['hew rm -f --root web', 'it runs: nothing is left of it'],
+    ],
+    run: ({options: {force, root, stale}, operands}) => {
+      if (stale) return cleanUp(operands)
+      const broken = force ? brokenAmong(operands) : []
+      for (const id of broken) discard(stateDirectory(), id)
+      const names = operands.filter(word => !broken.includes(word))
+      if (names.length === 0 && broken.length > 0) return
+      const targets = named(names).map(container => ({container, made: root ? rootOf(container) : undefined}))
+      for (const {container} of targets) if (!force) hasEnded(container.id, container.life)
+      for (const {container, made} of targets) {
+        if (container.life === 'alive') endNow(container, 'hew rm')
+        process.exitCode = removeContainer(container, made, 'hew rm') || process.exitCode
+      }
+    },
+  },
+  import.meta,
+)
+
+function hasEnded(id: string, life: string): void {
+  if (life === 'alive') throw new HewError(`${id} runs: end it with 'hew kill ${id}', or say -f`)
+  if (life === 'foreign')
+    throw new HewError(
+      `${id} is a container of another PID namespace, and may run: -f removes its state alone`,
+    )
+}
+
+function brokenAmong(words: string[]): string[] {
+  const {broken} = containers()
+  return broken.map(({id}) => id).filter(id => words.includes(id))
+}
+
+function cleanUp(operands: string[]): void {
+  if (operands.length > 0) throw new UsageError('--stale finds by itself what has died: name none')
+  const swept = sweep()
+  write(1, swept.map(({id, left}) => `${left.length > 0 ? 'not removed' : 'removed'} ${id}\n`).join(''))
+  const left = swept.flatMap(({id, left}) => left.map(why => `${id}: ${why}`))
+  if (left.length > 0) throw new HewError(left.join('\n'))
+}
