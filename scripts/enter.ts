@@ -2,6 +2,7 @@ import * as fs from 'node:fs'
 import * as path from 'node:path'
 import {hierarchies} from '../lib/cgroups/hierarchies.ts'
 import {cgroupName, cgroupPlan} from '../lib/cgroups/plan.ts'
+import {size} from '../lib/cgroups/values.ts'
 import {CHANGES, command} from '../lib/cli/command.ts'
 import {list, type Values} from '../lib/cli/options.ts'
 import {isTerminal, write} from '../lib/cli/output.ts'
@@ -31,6 +32,14 @@ import {Sysroot} from '../lib/sysroot.ts'
 
 const options = {
   name: {value: 'ID', help: "what the container is called (default: the root's name)"},
+  detach: {
+    short: 'd',
+    help: "in the background: prints the state as JSON once the command runs; what that writes goes to a log ('hew logs')",
+  },
+  'log-size': {
+    value: 'SIZE',
+    help: 'of --detach: when the log is begun anew, and the old one kept beside it (default 1M; max: never)',
+  },
   root: {short: 'r', value: 'ROOT', help: 'the root to enter; without it a document is read from the pipe'},
   bind: {
     short: 'b',
@@ -104,9 +113,14 @@ export default command(
     run: ({options: given, operands}) => {
       if (given['by-hand']) nothingElse(given)
       if (given.name !== undefined) checkId(given.name)
+      if (given.detach && given['die-with-parent'])
+        throw new UsageError(
+          '--detach lets the container outlive the process that called hew: leave --die-with-parent out',
+        )
+      const logSize = logSizeOf(given)
       const from = source(given.root)
       try {
-        enter(given, operands, from)
+        enter(given, operands, from, logSize)
       } catch (error) {
         removeUnentered(from)
         throw error
@@ -116,7 +130,7 @@ export default command(
   import.meta,
 )
 
-function enter(given: Given, operands: string[], from: Source): never {
+function enter(given: Given, operands: string[], from: Source, logSize: number): never {
   for (const {field, why} of from.passedOver) notHonoured(field, why)
   const here = machine()
   const asked = adjust(from.configuration, adjustments(given, operands, new Sysroot(from.root), here))
@@ -130,8 +144,8 @@ function enter(given: Given, operands: string[], from: Source): never {
       umask: process.umask(),
       init: given.init,
       dieWithParent: given['die-with-parent'] ? process.ppid : undefined,
-      takeTerminal: from.piped && isTerminal(1),
-      state: stateSteps(claimed),
+      terminal: given.detach ? 'none' : from.piped && isTerminal(1) ? 'take' : 'keep',
+      state: claimed ? stateSteps(claimed, given.detach ? logSize : undefined) : [],
       limits: limitSteps(document, claimed?.id ?? cgroupName(from.root), given.verdict),
     }
     const {plan, passedOver} = given['by-hand']
@@ -167,23 +181,51 @@ function entered(document: Configuration, root: string): Configuration {
 /** A name of its own; a container that nobody has named, and whose state cannot be written anywhere, goes without. */
 function claimFor(given: Given, root: string, document: Configuration): Claim | undefined {
   try {
-    return claim(given.name, root, document, {detached: false})
+    return claim(given.name, root, document, {detached: given.detach})
   } catch (error) {
-    if (given.name !== undefined || !(error instanceof HewError)) throw error
+    if (given.name !== undefined || given.detach || !(error instanceof HewError)) throw error
     return undefined
   }
 }
 
-function stateSteps(claimed: Claim | undefined): Plan {
-  if (!claimed) return []
-  const {directory, head} = claimed
+/** @param limit of its log, for a container in the background */
+function stateSteps({directory, head}: Claim, limit: number | undefined): Plan {
   const {namespace, boot} = ownIdentity()
-  return [{do: 'state', directory, head, where: `${namespace} ${boot}`, keep: false}]
+  const state = {
+    do: 'state',
+    directory,
+    head,
+    where: `${namespace} ${boot}`,
+    keep: limit !== undefined,
+  } as const
+  return limit === undefined ? [state] : [{do: 'detach'}, state, {do: 'log', directory, limit}]
+}
+
+const LOG_SIZE = '1M'
+
+function logSizeOf(given: Given): number {
+  const word = given['log-size']
+  if (word !== undefined && !given.detach)
+    throw new UsageError('--log-size is of the log that --detach writes')
+  const bytes = size('--log-size', word ?? LOG_SIZE) ?? Number.MAX_SAFE_INTEGER
+  if (bytes === 0) throw new UsageError('--log-size 0: a log of 0 bytes holds nothing')
+  return bytes
 }
 
 /** --by-hand is one line of the lesson, and that has no other options. */
 function nothingElse(given: Given): void {
-  const own = ['name', 'root', 'by-hand', 'init', 'die-with-parent', 'verdict', 'explain', 'help']
+  const own = [
+    'name',
+    'detach',
+    'log-size',
+    'root',
+    'by-hand',
+    'init',
+    'die-with-parent',
+    'verdict',
+    'explain',
+    'help',
+  ]
   const others = Object.entries(given).filter(([name, value]) => !own.includes(name) && isGiven(value))
   if (others.length > 0)
     throw new UsageError(`--by-hand does only what the line of the lesson does: leave --${others[0]![0]} out`)

@@ -48,9 +48,9 @@ export interface Run {
   init: boolean
   /** The PID of the parent that the container is bound to. */
   dieWithParent?: number | undefined
-  /** A terminal takes the place of a stdin in which nothing is left. */
-  takeTerminal: boolean
-  /** What makes its state known (lib/containers). */
+  /** Which terminal it gets; `take`: one takes the place of a stdin in which nothing is left. */
+  terminal: 'none' | 'keep' | 'take'
+  /** What makes its state known (lib/containers), and lets it run in the background. */
   state: Plan
   /** Its cgroup, made before it starts (lib/cgroups). */
   limits: Plan
@@ -87,7 +87,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
     ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     ...removal(document, run.root),
     ...run.state,
-    {do: 'terminal', take: run.takeTerminal},
+    ...when(run.terminal !== 'none', {do: 'terminal', take: run.terminal === 'take'}),
     ...run.limits,
     ...(document.linux?.namespaces ?? []).flatMap(({type, path}) =>
       when(path, {do: 'join', kind: KINDS[type], path: path ?? ''}),
@@ -110,7 +110,7 @@ export function byHandPlan(run: Run, machine: Machine, environment: string[]): P
   return [
     ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     ...run.state,
-    {do: 'terminal', take: run.takeTerminal},
+    ...when(run.terminal !== 'none', {do: 'terminal', take: run.terminal === 'take'}),
     ...run.limits,
     {
       do: 'clone',

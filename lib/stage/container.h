@@ -74,8 +74,15 @@ void log_connect(void);
 /* For poll(2), and after it. */
 void log_watch(struct pollfd *on);
 void log_relay(const struct pollfd *on);
+/* From now on what hew says goes there, too, behind what the container has written. */
+void log_messages(void);
 /* The container has ended. */
 void log_finish(void);
+
+/* ---- detach.c ---- */
+
+/* The command runs: whoever has waited for that gets this text. */
+void tell_caller(const char *state);
 
 /* ---- supervise.c ---- */
 

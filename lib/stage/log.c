@@ -13,6 +13,7 @@
 static int directory = -1, file = -1;
 static int ends[2] = {-1, -1};
 static uint64_t size, limit;
+static bool messages;
 
 static void open_log(void) {
     size = 0;
@@ -71,10 +72,13 @@ void log_relay(const struct pollfd *on) {
     ends[0] = -1;
 }
 
+void log_messages(void) { messages = true; }
+
 void log_finish(void) {
     int left; /* and no more: who outlives the container may write for ever */
-    if (ends[0] < 0 || ioctl(ends[0], FIONREAD, &left)) return;
-    for (ssize_t moved; left > 0 && (moved = move()) > 0;) left -= (int)moved;
+    if (ends[0] >= 0 && !ioctl(ends[0], FIONREAD, &left))
+        for (ssize_t moved; left > 0 && (moved = move()) > 0;) left -= (int)moved;
+    if (messages && file >= 0) say_to(file);
 }
 
 const struct step log_steps[] = {

@@ -115,6 +115,7 @@ extern const struct step terminal_steps[];  /* terminal.c */
 extern const struct step log_steps[];       /* log.c */
 extern const struct step cgroup_steps[];    /* cgroups.c */
 extern const struct step state_steps[];     /* state.c */
+extern const struct step detach_steps[];    /* detach.c */
 extern const struct step signal_steps[];    /* signal.c */
 
 /* What the stage ends with when no step fails. */

@@ -75,6 +75,7 @@ static bool write_state(const char *status, bool with_process) {
     char *text = document(status, with_process);
     bool written = text && replace_text(state.directory, "state.json", text);
     int error = errno;
+    if (text && !strcmp(status, "running")) tell_caller(text);
     free(text);
     errno = error;
     return written;

@@ -2,6 +2,8 @@ import type {Table} from '../step.ts'
 
 /** Steps before `clone` by which other commands come to know of a container. */
 export interface StateSteps {
+  /** The rest is done by a process of its own; the caller's prints the state when the command runs, and ends. */
+  detach: object
   /**
    * From here on the stage writes state.json. `head`: its text up to the supervisor; `where`: the PID namespace and the boot
    * that the supervisor's PID counts in; `keep`: it stays when the container has ended.
@@ -12,6 +14,12 @@ export interface StateSteps {
 const unchecked = (): undefined => undefined
 
 export const stateSteps: Table<StateSteps> = {
+  detach: {
+    because: 'It runs on when the terminal is gone. setsid(1)',
+    shell: () => 'setsid',
+    words: () => [],
+    check: unchecked,
+  },
   state: {
     because: '',
     shell: () => '',

@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
 import {hierarchies} from '../../lib/cgroups/hierarchies.ts'
-import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
+import {HEW, hew, IN_GUEST, type Outcome, requires, run, scratch, shell} from '../support.ts'
 
 /** Names, and what other commands come to know of a container. */
 
@@ -21,6 +21,7 @@ fs.mkdirSync(`${root}/etc`)
 let count = 0
 const fresh = (): string => `state-${process.pid}-${count++}`
 const STATES = '/run/hew'
+const v2 = hierarchies().find(({version}) => version === 2)
 const read = (id: string, states = STATES) =>
   JSON.parse(fs.readFileSync(`${states}/${id}/state.json`, 'utf8'))
 const there = (id: string): boolean => fs.existsSync(`${STATES}/${id}`)
@@ -36,6 +37,7 @@ async function until(what: string, holds: () => boolean): Promise<void> {
 const children: ChildProcess[] = []
 test.after(() => {
   for (const child of children) child.kill('SIGKILL')
+  for (const id of fs.readdirSync(STATES)) if (id.startsWith(`state-${process.pid}-`)) put(id)
 })
 
 interface Started {
@@ -99,7 +101,7 @@ asRoot('while it runs its state says so; at its end nothing is left', async () =
 })
 
 asRoot('of two that want one name exactly one gets it, fifty times', async () => {
-  for (let round = 0; round < 50; round++) {
+  for (let round = 0; round < (IN_GUEST ? 5 : 50); round++) {
     const id = fresh()
     const both = [start(['--name', id, '--', 'cat']), start(['--name', id, '--', 'cat'])]
     const loser = await Promise.race(both.map(async ({ended}, i) => ({i, ...(await ended)})))
@@ -218,9 +220,170 @@ asRoot('an ordinary user has a place of their own', async () => {
   assert.equal(fs.readdirSync(`${runtime}/hew`), [])
 })
 
-// ---- cgroups ----
+// ---- in the background ----
 
-const v2 = hierarchies().find(({version}) => version === 2)
+const detached = (id: string, ...words: string[]): Outcome =>
+  hew('enter', '-d', '--name', id, '-r', root, ...words)
+
+/** Ends a container in the background, and removes what is left of it. */
+function put(id: string): void {
+  const supervisor = Number(read(id).annotations['dev.hew.supervisor'].split(' ')[0])
+  if (read(id).status !== 'stopped') process.kill(supervisor, 'SIGKILL')
+  fs.rmSync(`${STATES}/${id}`, {recursive: true})
+}
+
+asRoot('--detach: the state is printed when the command runs; log, verdict and state stay', async () => {
+  const id = fresh()
+  const done = detached(id, '--', 'sh', '-c', 'echo out; echo err >&2; read x; echo "x=$x"')
+  assert.equal([done.stderr, done.status], ['', 0])
+  await until('its end', () => read(id).status === 'stopped')
+  assert.is(fs.readFileSync(`${STATES}/${id}/log`, 'utf8'), 'out\nerr\nx=\n')
+
+  const other = fresh()
+  const {stdout} = detached(other, '--', 'sleep', '100')
+  const state = JSON.parse(stdout)
+  assert.is(stdout, fs.readFileSync(`${STATES}/${other}/state.json`, 'utf8'))
+  assert.is(state.status, 'running')
+  assert.is(fs.readFileSync(`/proc/${state.pid}/cmdline`, 'utf8'), 'sleep\x00100\0')
+  const [supervisor, started] = state.annotations['dev.hew.supervisor'].split(' ')
+  assert.is(started, startOf(supervisor))
+  assert.is(fs.readFileSync(`/proc/${supervisor}/comm`, 'utf8'), 'hew:supervisor\n')
+  // A session of its own, and nothing of the caller's.
+  assert.is(
+    fs
+      .readFileSync(`/proc/${supervisor}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ')[3],
+    supervisor,
+  )
+  const open = fs
+    .readdirSync(`/proc/${supervisor}/fd`)
+    .map(fd => fs.readlinkSync(`/proc/${supervisor}/fd/${fd}`))
+  assert.equal(
+    open.filter(
+      to => !/^(\/dev\/null|anon_inode:.*|socket:.*|pipe:.*|\/run\/hew.*|\/sys\/fs\/cgroup.*)$/.test(to),
+    ),
+    [],
+  )
+  assert.is(fs.statSync(`/proc/${state.pid}/fd/0`).rdev, fs.statSync('/dev/null').rdev)
+
+  // What is nobody else's: the rest of it is the file's, in the page cache.
+  const kilobytes = Number(
+    /^RssAnon:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${supervisor}/status`, 'utf8'))![1],
+  )
+  assert.ok(kilobytes < 500, `${kilobytes} KB`)
+
+  process.kill(Number(supervisor), 'SIGTERM')
+  await until('its end', () => read(other).status === 'stopped')
+  assert.is(read(other).pid, undefined)
+  const verdict = JSON.parse(fs.readFileSync(`${STATES}/${other}/verdict.json`, 'utf8'))
+  assert.equal([verdict.exitStatus, verdict.signal], [143, 9])
+  put(id)
+  put(other)
+})
+
+asRoot('--detach: nobody waits for more than that, neither a pipe nor a shell', () => {
+  const id = fresh()
+  const before = Date.now()
+  const {stdout, stderr} = shell(`echo "$(hew enter -d --name ${id} -r '${root}' -- sleep 60 2>&1)" | cat`)
+  assert.is(stderr, '')
+  assert.is(JSON.parse(stdout).id, id)
+  assert.ok(Date.now() - before < 20_000)
+  put(id)
+})
+
+asRoot('--detach: what cannot be executed is told, and leaves nothing', () => {
+  const bound = ['--bind', `${here}:/mnt`, '--']
+  fs.writeFileSync(`${here}/no-program`, 'text', {mode: 0o755})
+  const attempts: [number, RegExp, string[]][] = [
+    [127, /^hew enter: cannot run \/mnt\/nothing: No such file[^\n]*\n$/, [...bound, '/mnt/nothing']],
+    [126, /^hew enter: cannot run \/mnt\/no-program: Exec format error\n$/, [...bound, '/mnt/no-program']],
+    [127, /^hew enter: [^\n]*nonesuch[^\n]*\n$/, ['--', 'nonesuch']],
+    [
+      125,
+      /^hew enter: the working directory \/none is not in the root[^\n]*\n$/,
+      ['--workdir', '/none', '--', 'true'],
+    ],
+  ]
+  for (const [status, message, words] of attempts) {
+    const id = fresh()
+    const done = detached(id, ...words)
+    assert.is(done.status, status)
+    assert.match(done.stderr, message)
+    assert.is(done.stdout, '')
+    assert.not.ok(there(id))
+    if (v2) assert.not.ok(fs.existsSync(`${v2.mount}/${id}`))
+  }
+  for (const words of [['--die-with-parent'], ['--log-size', '0'], ['--log-size', 'x']])
+    assert.is(detached(fresh(), ...words, '--', 'true').status, 2)
+  assert.is(hew('enter', '--log-size', '1M', '-r', root, '--', 'true').status, 2)
+})
+
+asRoot('--detach: a log has a limit, and what hew itself has to say is in it', async () => {
+  const id = fresh()
+  fs.writeFileSync(`${root}/lines`, 'line\n'.repeat(20_000))
+  const large = fresh()
+  detached(large, '--log-size', '64K', '--', 'cat', '/lines')
+  await until('its end', () => read(large).status === 'stopped')
+  assert.is(fs.statSync(`${STATES}/${large}/log.1`).size, 65536)
+  assert.ok(fs.statSync(`${STATES}/${large}/log`).size <= 65536)
+  put(large)
+
+  const {stderr} = shell(
+    `hew copy-deps -r '${root}' true | hew limit --pids 1 | hew enter -d --name ${id} -- sh -c 'echo first; true & echo last'`,
+  )
+  assert.is(stderr, '')
+  await until('its end', () => read(id).status === 'stopped')
+  assert.match(
+    fs.readFileSync(`${STATES}/${id}/log`, 'utf8'),
+    /^first\n(.*\n)*hew enter: refused \d+ forks? \(pids limit 1\)\n$/,
+  )
+  put(id)
+})
+
+asRoot('--detach: killed while it starts, it leaves no container', async () => {
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    const id = fresh()
+    const {child, ended} = start(['-d', '--name', id, '--', 'sleep', '60'])
+    await until('the claim', () => there(id))
+    child.kill(signal)
+    const {status, stdout} = await ended
+    if (stdout !== '') put(id)
+    else {
+      assert.is(status, signal === 'SIGKILL' ? 1000 : status)
+      await until('nothing left', () => {
+        hew('enter', '-r', root, '--', 'true') // sweeps
+        return !there(id)
+      })
+    }
+  }
+})
+
+asRoot('--detach: in a pipe, with a root of --rm, and as an ordinary user', async () => {
+  const id = fresh()
+  const made = `${here}/made`
+  const {stdout, stderr} = shell(
+    `hew mkroot --rm --with sh,sleep '${made}' | hew enter -d --name ${id} -- sleep 60`,
+  )
+  assert.is(stderr.replace(/^hew mkroot: .*\n/gm, ''), '')
+  assert.is(JSON.parse(stdout).annotations['dev.hew.rootfs'], made)
+  process.kill(Number(read(id).annotations['dev.hew.supervisor'].split(' ')[0]), 'SIGTERM')
+  await until('its end', () => read(id).status === 'stopped')
+  assert.not.ok(fs.existsSync(made))
+  put(id)
+
+  const runtime = `${here}/runtime-2`
+  fs.mkdirSync(runtime, {mode: 0o700})
+  fs.chownSync(runtime, 65534, 65534)
+  const user = {uid: 65534, gid: 65534, env: {XDG_RUNTIME_DIR: runtime}}
+  const done = run(HEW, ['enter', '-d', '--name', id, '-r', root, '--', 'sh', '-c', 'id -u; exit 7'], user)
+  assert.equal([done.stderr, done.status], ['', 0])
+  await until('its end', () => read(id, `${runtime}/hew`).status === 'stopped')
+  assert.is(fs.readFileSync(`${runtime}/hew/${id}/log`, 'utf8'), '0\n')
+  assert.is(JSON.parse(fs.readFileSync(`${runtime}/hew/${id}/verdict.json`, 'utf8')).exitStatus, 7)
+})
+
+// ---- cgroups ----
 
 asRoot('it has a cgroup without limits too, which goes with it', async () => {
   if (!v2) return
