@@ -72,6 +72,30 @@ export function carryOut(plan: Plan, manner: Manner): number {
   return spawn(encode(plan, manner), manner.title, true)
 }
 
+/** What a plan printed that was carried out in a child. */
+export interface Printed {
+  /** The exit status; 128+n for signal n. */
+  status: number
+  stdout: string
+  stderr: string
+}
+
+/**
+ * Carries a plan out in a child that has no terminal, and gives back what it prints.
+ * @throws HewError it cannot be started
+ */
+export function printedBy(plan: Plan, as: string, title: string): Printed {
+  const {spawnSync} = process.getBuiltinModule('node:child_process')
+  const {status, signal, stdout, stderr, error} = spawnSync(program(), [title], {
+    argv0: 'hew-stage',
+    env: variables(encode(plan, {as})),
+    stdio: 'pipe', // and not 'ignore': there may be no /dev/null
+    encoding: 'utf8',
+  })
+  if (error) throw new HewError(`cannot start the stage: ${reason(error)}`)
+  return {status: status ?? 128 + constants.signals[signal!], stdout, stderr}
+}
+
 function variables(list: string[]): Record<string, string> {
   return Object.fromEntries(list.entries())
 }

@@ -2,6 +2,7 @@ import {type CgroupSteps, cgroupSteps} from './steps/cgroups.ts'
 import {type ContainerSteps, containerSteps} from './steps/container.ts'
 import {type FileSteps, fileSteps} from './steps/files.ts'
 import type {Line} from './steps/line.ts'
+import {type ProbeSteps, probeSteps} from './steps/probe.ts'
 import {type SignalSteps, signalSteps} from './steps/signals.ts'
 import {type StateSteps, stateSteps} from './steps/state.ts'
 
@@ -24,7 +25,7 @@ export interface Faces<S> {
 
 export type Table<Kinds> = {[K in keyof Kinds]: Faces<Kinds[K]>}
 
-type Kinds = FileSteps & CgroupSteps & StateSteps & ContainerSteps & SignalSteps
+type Kinds = FileSteps & CgroupSteps & StateSteps & ContainerSteps & SignalSteps & ProbeSteps
 
 /** What any step may carry besides its own fields. */
 interface Notes {
@@ -39,7 +40,14 @@ export type Step = {[K in keyof Kinds]: {do: K} & Kinds[K] & Notes}[keyof Kinds]
 /** What a command is about to do, in the order in which it is done. */
 export type Plan = Step[]
 
-const table: Table<Kinds> = {...fileSteps, ...cgroupSteps, ...stateSteps, ...containerSteps, ...signalSteps}
+const table: Table<Kinds> = {
+  ...fileSteps,
+  ...cgroupSteps,
+  ...stateSteps,
+  ...containerSteps,
+  ...signalSteps,
+  ...probeSteps,
+}
 
 function faces(step: Step): Faces<Step> {
   return table[step.do] as unknown as Faces<Step>

@@ -9,7 +9,7 @@ import {isTerminal, write} from '../lib/cli/output.ts'
 import {type Source, source} from '../lib/cli/source.ts'
 import {type Machine, machine} from '../lib/container/machine.ts'
 import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
-import {EVERY_ID, rangesFrom, subordinateIds, userOf} from '../lib/container/users.ts'
+import {idMappings, userOf} from '../lib/container/users.ts'
 import {type Claim, checkId, claim, release} from '../lib/containers/claim.ts'
 import {ownIdentity} from '../lib/containers/process.ts'
 import {
@@ -21,7 +21,7 @@ import {
   tmpfsMount,
 } from '../lib/document/adjust.ts'
 import {PATH} from '../lib/document/defaults.ts'
-import type {Configuration, IdMapping} from '../lib/document/oci.ts'
+import type {Configuration} from '../lib/document/oci.ts'
 import {HewError, UsageError} from '../lib/errors.ts'
 import {callersFileLimit, explaining, packaged, VERDICT_FD} from '../lib/launch.ts'
 import {type ExecProblem, explainExec} from '../lib/programs/explain.ts'
@@ -266,7 +266,7 @@ function adjustments(given: Given, operands: string[], root: Sysroot, here: Mach
   return {
     share: namespaceTypes([...given.share.flatMap(list), ...(given.net === 'host' ? ['net'] : [])]),
     time: given.time,
-    map: mappings(given.map, here),
+    map: idMappings(given.map, here),
     binds: [...given.bind.map(bindMount), ...given.tmpfs.map(tmpfsMount)],
     readOnly: given['read-only'],
     environment: given.env.flatMap(variable),
@@ -301,28 +301,6 @@ function variable(word: string): string[] {
       `--env ${name}: hew itself does not see the caller's ${name}: write --env ${name}=VALUE`,
     )
   return process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`]
-}
-
-function mappings(
-  map: string | undefined,
-  {uid, gid}: Machine,
-): {uids: IdMapping[]; gids: IdMapping[]} | undefined {
-  if (map === undefined) return undefined
-  if (map === 'self') return {uids: rangesFrom(uid, []), gids: rangesFrom(gid, [])}
-  if (map === 'all') {
-    if (uid !== 0)
-      throw new HewError('--map all takes root: --map auto maps the ids that /etc/subuid gives to you')
-    return {uids: EVERY_ID, gids: EVERY_ID}
-  }
-  const own = subordinateIds(new Sysroot('/'), uid)
-  // Root needs nobody's leave; these are the ids that useradd(8) gives to the first user.
-  const usual = uid === 0 ? [{first: 100000, count: 65535}] : []
-  const ranges = {uids: own.uids.length ? own.uids : usual, gids: own.gids.length ? own.gids : usual}
-  if (!ranges.uids.length || !ranges.gids.length)
-    throw new HewError(
-      `--map auto: /etc/subuid and /etc/subgid give you no ids: root can, with 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER'`,
-    )
-  return {uids: rangesFrom(uid, ranges.uids), gids: rangesFrom(gid, ranges.gids)}
 }
 
 /** The caller's environment, for --by-hand; what the launcher took away stays away. */

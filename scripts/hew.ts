@@ -9,6 +9,7 @@ import {nearest} from '../lib/nearest.ts'
 /** Every command, by the name of its file; only the one that is asked for is loaded. */
 // biome-ignore lint/suspicious/noExplicitAny: each command has a table of its own type
 const commands: Record<string, () => Promise<{default: Command<any>}>> = {
+  check: () => import('./check.ts'),
   mkroot: () => import('./mkroot.ts'),
   'copy-deps': () => import('./copy-deps.ts'),
   'cgroup-init': () => import('./cgroup-init.ts'),

@@ -17,7 +17,7 @@ import {inGuest} from './guest/guest.ts'
 const HERE = import.meta.dirname
 const ROOMS = ['unit', 'cli', 'system']
 /** What runs a second time, in the test kernel: all that depends on cgroup v2. */
-const IN_GUEST = ['test/system/cgroups', 'test/system/guest', 'test/system/state']
+const IN_GUEST = ['test/system/cgroups', 'test/system/check', 'test/system/guest', 'test/system/state']
 /** No file needs longer; one that hangs must not hang them all. */
 const TIMEOUT_MS = 15 * 60_000
 

@@ -26,7 +26,7 @@ export interface Machine {
   mqueue: boolean
   /** True where newuidmap(1) and newgidmap(1) are installed. */
   newuidmap: boolean
-  /** False where this user namespace has denied setgroups(2) for good (user_namespaces(7)). */
+  /** False where setgroups(2) is denied for good, or root is without CAP_SETGID: user_namespaces(7). */
   setgroups: boolean
   /** True in a chroot: there the kernel makes no user namespaces, and "/" is no mount. */
   chrooted: boolean
@@ -47,7 +47,7 @@ export function machine(): Machine {
     newuidmap: ['newuidmap', 'newgidmap'].every(name =>
       ['/usr/bin', '/bin'].some(d => fs.existsSync(`${d}/${name}`)),
     ),
-    setgroups: read('/proc/self/setgroups') !== 'deny',
+    setgroups: read('/proc/self/setgroups') !== 'deny' && (process.getuid!() !== 0 || hasSetgid()),
     chrooted: !/^\d+ \d+ \S+ \S+ \/ /m.test(read('/proc/self/mountinfo') ?? ' / '),
     forbids: [
       ...(sysctl('kernel.unprivileged_userns_clone') === '0' ? ['kernel.unprivileged_userns_clone=1'] : []),
@@ -57,6 +57,12 @@ export function machine(): Machine {
       ...(sysctl('user.max_user_namespaces') === '0' ? ['user.max_user_namespaces=10000'] : []),
     ],
   }
+}
+
+/** The bit of CAP_SETGID in proc_pid_status(5). */
+function hasSetgid(): boolean {
+  const [, mask = '0'] = /^CapEff:\t([0-9a-f]+)$/m.exec(read('/proc/self/status') ?? '') ?? []
+  return (BigInt(`0x${mask}`) >> 6n) % 2n === 1n
 }
 
 function fileSystem(path: string): number | undefined {

@@ -211,8 +211,8 @@ function ranges(mappings: IdMapping[] | undefined, field: string): IdRange[] {
   return mappings.map(({containerID, hostID, size}) => ({inside: containerID, outside: hostID, size}))
 }
 
-/** What can be done where the kernel lets nobody make a user namespace. */
-function userNamespaceHints(machine: Machine): Record<string, string> {
+/** What can be done where the kernel lets nobody make a user namespace, by errno name, or `any`. */
+export function namespaceAdvice(machine: Machine): Record<string, string> {
   if (machine.chrooted)
     return {
       any: "in a chroot the kernel makes no user namespaces: get there with 'hew enter' or pivot_root instead",
@@ -229,6 +229,11 @@ function userNamespaceHints(machine: Machine): Record<string, string> {
         : 'this takes root, or a kernel that lets users make user namespaces',
     ENOSPC: "the limit of namespaces is reached: see 'sysctl user'",
   }
+}
+
+function userNamespaceHints(machine: Machine): Record<string, string> {
+  const {EPERM, ...others} = namespaceAdvice(machine)
+  return EPERM === undefined ? others : {...others, EPERM: `${EPERM}: see 'hew check'`}
 }
 
 function propagation(document: Configuration): 'rprivate' | 'rslave' | 'rshared' {

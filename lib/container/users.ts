@@ -1,6 +1,7 @@
 import type {IdMapping} from '../document/oci.ts'
 import {HewError} from '../errors.ts'
-import type {Sysroot} from '../sysroot.ts'
+import {Sysroot} from '../sysroot.ts'
+import type {Machine} from './machine.ts'
 
 /** Who a command runs as, in the root's own terms. */
 export interface User {
@@ -83,4 +84,30 @@ export const EVERY_ID: IdMapping[] = [{containerID: 0, hostID: 0, size: 0xffffff
 
 export function isMapped(mappings: IdMapping[] | undefined, id: number): boolean {
   return (mappings ?? []).some(({containerID, size}) => id >= containerID && id < containerID + size)
+}
+
+/**
+ * The ids of a container by the word that `enter --map` takes: `self`, `auto` or `all`; undefined leaves them as they are.
+ * @throws HewError they cannot be had: ordinary users have only what /etc/subuid and /etc/subgid give them
+ */
+export function idMappings(
+  map: string | undefined,
+  {uid, gid}: Machine,
+): {uids: IdMapping[]; gids: IdMapping[]} | undefined {
+  if (map === undefined) return undefined
+  if (map === 'self') return {uids: rangesFrom(uid, []), gids: rangesFrom(gid, [])}
+  if (map === 'all') {
+    if (uid !== 0)
+      throw new HewError('--map all takes root: --map auto maps the ids that /etc/subuid gives to you')
+    return {uids: EVERY_ID, gids: EVERY_ID}
+  }
+  const own = subordinateIds(new Sysroot('/'), uid)
+  // Root needs nobody's leave; these are the ids that useradd(8) gives to the first user.
+  const usual = uid === 0 ? [{first: 100000, count: 65535}] : []
+  const ranges = {uids: own.uids.length ? own.uids : usual, gids: own.gids.length ? own.gids : usual}
+  if (!ranges.uids.length || !ranges.gids.length)
+    throw new HewError(
+      `--map auto: /etc/subuid and /etc/subgid give you no ids: root can, with 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER'`,
+    )
+  return {uids: rangesFrom(uid, ranges.uids), gids: rangesFrom(gid, ranges.gids)}
 }

@@ -10,6 +10,11 @@
 
 /* ---- namespaces.c ---- */
 
+/* "mnt,pid" as flags of clone(2); "-" is none. */
+unsigned long namespace_flags(const char *list);
+/* Writes /proc/NUMBER/FILE, all or nothing; false and errno. */
+bool write_proc(const char *number, const char *file, const char *text);
+
 /* In the container, as long as it is set up: its end of the line to the supervisor, else -1. */
 extern int line_fd;
 /* What the container tells its supervisor, a message each: */

@@ -207,13 +207,13 @@ static _Noreturn void fail_to_mount(int error, int context, const char *type, co
 }
 
 /* `data` ends with a null. */
-static int new_filesystem(const char *type, const char *source, const char *path, bool read_only,
+static int new_filesystem(const char *type, const char *source, const char *path, uint64_t attributes,
                           const char *const *data) {
     int context = kernel_fsopen(type);
     if (context < 0) fail(errno, "cannot mount %s on %s", type, path);
     int refused = kernel_fsconfig(context, FSCONFIG_SET_STRING, "source", source);
     /* A device that is only mounted read-only would still be written to: its journal. */
-    if (!refused && *source == '/' && read_only)
+    if (!refused && *source == '/' && attributes & MOUNT_ATTR_RDONLY)
         refused = kernel_fsconfig(context, FSCONFIG_SET_FLAG, "ro", NULL);
     for (; *data && !refused; data++) {
         char key[128];
@@ -223,7 +223,8 @@ static int new_filesystem(const char *type, const char *source, const char *path
                         : kernel_fsconfig(context, FSCONFIG_SET_FLAG, key, NULL);
     }
     if (refused || kernel_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL)) fail_to_mount(errno, context, type, path);
-    int fd = kernel_fsmount(context, 0);
+    /* In a user namespace a read-only /sys of the machine's lets no other one be made, not for a moment. */
+    int fd = kernel_fsmount(context, (unsigned)attributes & (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
     if (fd < 0) fail_to_mount(errno, context, type, path);
     close(context);
     return fd;
@@ -263,7 +264,7 @@ static void step_mount(void) {
         if (fd < 0) fail(errno, "cannot bind %s to %s", source, path);
         if (*data) refuse(EINVAL, "cannot bind %s to %s with the option %s", source, path, data[0]);
     } else {
-        fd = new_filesystem(type, source, path, options.attributes.attr_set & MOUNT_ATTR_RDONLY, data);
+        fd = new_filesystem(type, source, path, options.attributes.attr_set, data);
     }
     if (apply(fd, &options)) fail(errno, "cannot set the options of %s on %s", options.bind ? source : type, path);
     attach(fd, options.bind ? source : type, path);

@@ -33,8 +33,7 @@ static unsigned long flag_of(const char *name, size_t length) {
     refuse(EINVAL, "no namespace is called '%.*s'", (int)length, name);
 }
 
-/* "mnt,pid"; "-" is none. */
-static unsigned long flags_of(const char *list) {
+unsigned long namespace_flags(const char *list) {
     unsigned long flags = 0;
     if (!strcmp(list, "-")) return 0;
     while (*list) {
@@ -52,7 +51,7 @@ struct id_map {
     const char *file, *program, *text;
 };
 
-static bool write_proc(const char *number, const char *file, const char *text) {
+bool write_proc(const char *number, const char *file, const char *text) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%s/%s", number, file);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -201,7 +200,7 @@ static _Noreturn void become_supervisor(struct container *container, const char 
 static void step_clone(void) {
     const char *list = word_kept(), *mapping = word_kept();
     const char *uids = word_kept(), *gids = word_kept(), *setgroups = word_kept();
-    unsigned long flags = flags_of(list);
+    unsigned long flags = namespace_flags(list);
     bool mapped = flags & CLONE_NEWUSER;
 
     int ends[2];
@@ -248,12 +247,12 @@ static void step_clone(void) {
 
 static void step_unshare(void) {
     const char *list = word();
-    if (unshare((int)flags_of(list))) fail(errno, "cannot make new namespaces (%s)", list);
+    if (unshare((int)namespace_flags(list))) fail(errno, "cannot make new namespaces (%s)", list);
 }
 
 static void step_join(void) {
     const char *kind = word_kept();
-    unsigned long flag = flags_of(kind);
+    unsigned long flag = namespace_flags(kind);
     const char *path = word();
     /* Processes of the container may see us from here on, and must not get at what we hold (CVE-2016-9962). */
     prctl(PR_SET_DUMPABLE, 0);

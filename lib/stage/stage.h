@@ -117,6 +117,7 @@ extern const struct step cgroup_steps[];    /* cgroups.c */
 extern const struct step state_steps[];     /* state.c */
 extern const struct step detach_steps[];    /* detach.c */
 extern const struct step signal_steps[];    /* signal.c */
+extern const struct step probe_steps[];     /* probe.c */
 
 /* What the stage ends with when no step fails. */
 extern int exit_status;
