@@ -9,7 +9,13 @@ export function inRoot(path: string): string {
   return rest === '' ? '"$root"' : `"$root"/${quote(rest)}`
 }
 
-/** Text that comes from files or processes, safe for a terminal: control characters are shown, not sent. */
+/**
+ * Text that comes from files or processes, safe for a terminal: control characters are shown, not sent. So are those that
+ * begin a line or turn the direction of writing, and with it what a person reads around them (CVE-2021-42574).
+ */
 export function visible(text: string): string {
-  return text.replace(/[\x00-\x1f\x7f-\x9f]/g, c => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
+  return text.replace(/[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, c => {
+    const code = c.charCodeAt(0).toString(16)
+    return code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`
+  })
 }

@@ -14,6 +14,7 @@ const commands: Record<string, () => Promise<{default: Command<any>}>> = {
   'copy-deps': () => import('./copy-deps.ts'),
   'cgroup-init': () => import('./cgroup-init.ts'),
   limit: () => import('./limit.ts'),
+  ps: () => import('./ps.ts'),
   enter: () => import('./enter.ts'),
   kill: () => import('./kill.ts'),
   freeze: () => import('./freeze.ts'),

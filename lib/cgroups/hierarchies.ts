@@ -96,11 +96,13 @@ export function read(file: string): string | undefined {
 }
 
 /** The directory of the cgroup that a process is in, or undefined where that cannot be seen from here. */
-export function cgroupOf(
-  pid: number | 'self',
-  {version, controllers, mount, root}: Hierarchy,
-): string | undefined {
-  const line = (read(`/proc/${pid}/cgroup`) ?? '').split('\n').find(line => {
+export function cgroupOf(pid: number | 'self', hierarchy: Hierarchy): string | undefined {
+  return cgroupIn(read(`/proc/${pid}/cgroup`) ?? '', hierarchy)
+}
+
+/** The same, of what /proc/PID/cgroup holds. */
+export function cgroupIn(text: string, {version, controllers, mount, root}: Hierarchy): string | undefined {
+  const line = text.split('\n').find(line => {
     const [id, list = ''] = line.split(':')
     const own = list.split(',').map(name => V1_NAMES[name] ?? name)
     return version === 2 ? id === '0' : controllers.every(name => own.includes(name))

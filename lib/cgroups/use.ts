@@ -50,11 +50,13 @@ export function useOf(
   at: (hierarchy: Hierarchy) => string | undefined,
   found: Hierarchy[] = hierarchies(),
 ): Use {
+  const known = new Map<Hierarchy, string | undefined>()
   const where = (controller: string): string | undefined => {
     const h =
       found.find(h => h.version === 1 && h.controllers.includes(controller)) ??
       found.find(h => h.version === 2)
-    return h && at(h)
+    if (h && !known.has(h)) known.set(h, at(h))
+    return h && known.get(h)
   }
   const [memory, cpu, pids] = [where('memory'), where('cpu'), where('pids')]
   return {

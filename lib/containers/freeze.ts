@@ -45,9 +45,11 @@ export function thaw(cgroups: string[]): void {
   if (freezer?.isFrozen()) freezer.set(false)
 }
 
-/** Whether a container stands still; undefined where it cannot. */
-export function isFrozen(container: Container): boolean | undefined {
-  return freezerOf(container)?.isFrozen()
+/** Whether what is in these cgroups stands still. */
+export function isFrozen(cgroups: string[]): boolean {
+  return cgroups.some(directory =>
+    FREEZERS.some(({state, frozen}) => frozen.test(read(`${directory}/${state}`) ?? '')),
+  )
 }
 
 /**

@@ -1,0 +1,59 @@
+import * as fs from 'node:fs'
+import {readDocument} from '../document/read.ts'
+import {HewError} from '../errors.ts'
+import {nearest} from '../nearest.ts'
+import type {Container, Snapshot} from './snapshot.ts'
+
+/**
+ * The containers that words name: all without any. With words, other processes are not shown.
+ * @param words names, or PIDs of processes in containers
+ * @throws HewError there is none of that name, or the process is in none
+ */
+export function chosen(snapshot: Snapshot, words: string[]): Snapshot {
+  if (words.length === 0) return snapshot
+  const found = new Set(words.map(word => named(snapshot.containers, word)))
+  return {containers: [...found], others: snapshot.others}
+}
+
+function named(containers: Container[], word: string): Container {
+  const pid = /^\d{1,10}$/.test(word) ? Number(word) : undefined
+  const found = containers.find(one => (pid === undefined ? one.name === word : isOf(one, pid)))
+  if (found) return found
+  if (pid !== undefined)
+    throw new HewError(
+      fs.existsSync(`/proc/${pid}`)
+        ? `the process ${pid} is in no container: 'hew ps --all' shows it`
+        : `there is no process ${pid}`,
+    )
+  const meant = nearest(
+    word,
+    containers.flatMap(({name}) => name ?? []),
+  )
+  throw new HewError(
+    `no container is called ${word}: ${meant ? `did you mean ${meant}?` : "'hew ps' shows all there are"}`,
+  )
+}
+
+/** A process in the container, or the one that made its PID namespace and waits for its end: the PID that a shell has of it. */
+function isOf({supervisor, processes}: Container, pid: number): boolean {
+  const [first] = processes
+  return (
+    supervisor === pid ||
+    processes.some(process => process.pid === pid) ||
+    (first?.pidInside === 1 && first.ppid === pid)
+  )
+}
+
+/**
+ * What a state document in the pipe names, hew's or another runtime's: nothing where stdin is no pipe.
+ * @throws HewError something else came through
+ */
+export function fromPipe(): string[] {
+  if (!fs.fstatSync(0, {throwIfNoEntry: false} as never)?.isFIFO()) return []
+  const {id, pid, bundle} = readDocument(0) as {id?: unknown; pid?: unknown; bundle?: unknown}
+  if (typeof id !== 'string' || typeof bundle !== 'string')
+    throw new HewError(
+      "what comes through the pipe is no container that runs: 'hew enter --detach' prints one's state",
+    )
+  return [typeof pid === 'number' ? `${pid}` : id]
+}
