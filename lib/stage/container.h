@@ -64,12 +64,15 @@ int relay_watch(struct pollfd on[RELAY_FDS]);
 /* After poll(2). A signal that concerns us too, or 0: a key of the container's terminal made it, while this process group
  * was the foreground there; SIGTTOU: we are in the background, and the container needs the caller's terminal. */
 int relay(const struct pollfd on[RELAY_FDS], pid_t container);
+/* Before we stop: what is there goes out, as far as that can be at once; the terminal is as it was. */
+void relay_pause(void);
 /* After SIGCONT. */
 void relay_continued(void);
 /* After SIGWINCH; false when nothing is relayed. */
 bool relay_resize(void);
-/* The container has ended: what it has written goes out, unless a signal comes; the terminal is as it was. */
-void relay_finish(int signals);
+/* The container has ended, by this signal or 0: what it has written goes out, unless a signal comes; the terminal is as it
+ * was. Hurry: one has come before, so a terminal that takes nothing more is not waited for. */
+void relay_finish(int signals, int ended_by, bool hurry);
 
 /* ---- log.c ---- */
 

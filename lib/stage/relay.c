@@ -24,11 +24,14 @@ static int master = -1, slave = -1;
 static struct termios initial;
 /* Ctrl-V was typed: the next key is meant as it is. */
 static bool literal;
+/* The signal that the last keys have made, or 0. */
+static int last;
 /* We were to stop as a job of the background, and were not continued since: where nobody sees us stop, it goes on. */
 static bool stopped;
 
 enum {
     FOREGROUND_LOOK = 300, /* milliseconds: nothing tells that `fg` has made a running job the foreground */
+    STUCK = 1000,          /* milliseconds without any progress */
     BLOCKING_WRITE = 256,  /* poll(2) promises no more for a terminal that we could not open anew */
     MOST_LEFT = 1 << 20,   /* more than a terminal holds: whoever outlives the container may write for ever */
 };
@@ -137,8 +140,9 @@ static int write_keys(pid_t container) {
     bool known = !tcgetattr(slave, &settings);
     const char *from = keys.bytes + keys.at;
     if (!write_out(&keys, master, sizeof keys.bytes)) hang_up();
-    int number = known ? signal_of(from, keys.bytes + keys.at, &settings) : 0;
-    return number && tcgetpgrp(master) == container ? number : 0;
+    last = known ? signal_of(from, keys.bytes + keys.at, &settings) : 0;
+    if (last && tcgetpgrp(master) != container) last = 0;
+    return last;
 }
 
 /* As the kernel would stop a job of the background: it writes where that is not wanted (TOSTOP), or it sets the terminal. */
@@ -165,24 +169,32 @@ int relay(const struct pollfd on[RELAY_FDS], pid_t container) {
     return number;
 }
 
-/* False: a signal says that we shall end all the same. */
-static bool wait_to_write(int signals) {
+/* What the container has written so far. poll(2) first waits for what is on its way between slave and master, read(2) would not. */
+static bool more_output(void) {
+    struct pollfd rest = {.fd = master, .events = POLLIN};
+    if (!pending(&output) && poll(&rest, 1, 0) > 0) read_output();
+    return master >= 0 && pending(&output);
+}
+
+void relay_pause(void) {
+    size_t left = terminal.held ? 0 : MOST_LEFT;
+    while (left < MOST_LEFT && more_output() && write_output() && !pending(&output)) left += output.end;
+    terminal_give_back();
+}
+
+/* False: a signal says that we shall end all the same, or one has, and the terminal takes nothing more. */
+static bool wait_to_write(int signals, bool hurry) {
     struct signalfd_siginfo info;
     struct pollfd either[] = {{.fd = terminal.fd, .events = POLLOUT}, {.fd = signals, .events = POLLIN}};
-    poll(either, 2, -1);
+    if (!poll(either, 2, hurry ? STUCK : -1)) return false;
     return !either[1].revents || read(signals, &info, sizeof info) < 0 || !ends_by_default((int)info.ssi_signo);
 }
 
-void relay_finish(int signals) {
-    /* poll(2) first waits for what is still on its way between slave and master; read(2) would not. */
-    for (size_t left = 0; master >= 0 && left < MOST_LEFT;) {
-        struct pollfd rest = {.fd = master, .events = POLLIN};
-        if (!pending(&output) && poll(&rest, 1, 0) > 0) {
-            read_output();
-            left += output.end;
-        }
-        if (!pending(&output) || !write_output()) break;
-        if (pending(&output) && !wait_to_write(signals)) break;
-    }
+void relay_finish(int signals, int ended_by, bool hurry) {
+    for (size_t left = 0; left < MOST_LEFT && more_output() && write_output();)
+        if (!pending(&output)) left += output.end;
+        else if (!wait_to_write(signals, hurry)) break;
+    /* Whoever is in our process group, a script for example, would have had it from the caller's terminal as well. */
+    if (last && last == ended_by && terminal.held && terminal_in_foreground()) kill(0, last);
     terminal_give_back();
 }

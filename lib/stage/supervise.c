@@ -17,6 +17,7 @@
 
 struct leftover leftover = {.user_namespace = -1};
 static int signals = -1;
+static bool hurry; /* a signal that ends things came from outside */
 
 /* ---- what the container tells ---- */
 
@@ -99,7 +100,7 @@ static bool remove_leftover(void) {
 
 static _Noreturn void finish(const struct container *container, int status, int signal) {
     listen_to(container);
-    relay_finish(signals);
+    relay_finish(signals, status - 128, hurry);
     log_finish();
     state_take_back();
     struct text verdict = settle_cgroups(status, signal);
@@ -166,11 +167,12 @@ static void deliver(const struct container *container, int number, enum sender s
 }
 
 /* Not by SIGSTOP: the kernel ignores these where no shell is there to continue us. False then. */
-static bool stop_ourselves(int number) {
+static bool stop_ourselves(int number, bool group) {
     sigset_t stop, pending;
     sigemptyset(&stop);
     sigaddset(&stop, number);
-    raise(number);
+    if (group) kill(0, number);
+    else raise(number);
     sigprocmask(SIG_UNBLOCK, &stop, NULL); /* here we stand still until SIGCONT */
     sigprocmask(SIG_BLOCK, &stop, NULL);
     return !sigpending(&pending) && sigismember(&pending, SIGCONT);
@@ -178,10 +180,10 @@ static bool stop_ourselves(int number) {
 
 /* As a shell's job would: the container stops, unless it has by itself, then we do, and the shell takes the terminal. From
  * outside, because PID 1 cannot be stopped by what it does not handle, nor an orphaned process group (setpgid(2)). */
-static void suspend(const struct container *container, int number, bool stopped) {
+static void suspend(const struct container *container, int number, enum sender sender, bool stopped) {
     if (!stopped) send_to_group(container, SIGSTOP);
-    terminal_give_back();
-    bool continued = stop_ourselves(number);
+    relay_pause();
+    bool continued = stop_ourselves(number, sender == CONTAINERS_TERMINAL);
     relay_continued();
     if (continued || !stopped) send_to_group(container, SIGCONT);
 }
@@ -205,7 +207,7 @@ static int pass_on(const struct container *container, int number, enum sender se
 static int typed(const struct container *container, int number) {
     if (!stops_by_default(number)) return pass_on(container, number, CONTAINERS_TERMINAL);
     enum handling handling = how_it_handles(container, number);
-    if (number == SIGTTOU || handling == NOT_HANDLED || handling == BLOCKED) suspend(container, number, false);
+    if (number == SIGTTOU || handling == NOT_HANDLED || handling == BLOCKED) suspend(container, number, CONTAINERS_TERMINAL, false);
     return 0;
 }
 
@@ -265,7 +267,7 @@ static void child_changed(const struct container *container) {
     if (child.si_code == CLD_EXITED) finish(container, child.si_status, 0);
     if (child.si_code != CLD_STOPPED) finish(container, ended_by ? ended_by : 128 + child.si_status, child.si_status);
     /* Where nobody sees us stop, nobody continues us. */
-    if (terminal.foreground) suspend(container, SIGTSTP, true);
+    if (terminal.foreground) suspend(container, SIGTSTP, SOMEBODY, true);
 }
 
 /* The status to end with, or 0. */
@@ -274,9 +276,10 @@ static int arrived(const struct container *container) {
     if (read(signals, &info, sizeof info) != sizeof info) return 0;
     int number = (int)info.ssi_signo;
     if (number == SIGCHLD) child_changed(container);
-    else if (stops_by_default(number)) suspend(container, number, false);
+    else if (stops_by_default(number)) suspend(container, number, SOMEBODY, false);
     else if (number != SIGWINCH || !relay_resize()) {
         if (number == SIGCONT) relay_continued();
+        hurry |= ends_by_default(number);
         return pass_on(container, number, info.ssi_code == SI_KERNEL ? CALLERS_TERMINAL : SOMEBODY);
     }
     return 0;

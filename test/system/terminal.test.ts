@@ -1,4 +1,7 @@
+import {spawn} from 'node:child_process'
+import {createHash, randomBytes} from 'node:crypto'
 import * as fs from 'node:fs'
+import {setTimeout as sleep} from 'node:timers/promises'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
 import {HEW, requires, run, scratch} from '../support.ts'
@@ -189,6 +192,315 @@ onTerminal(
     assert.is(byHand, '0-TYPED;1-TYPED;2-TYPED;end')
     assert.is(shared, byHand)
     assert.not(fs.existsSync(`${here}/typed`))
+  },
+)
+
+// ---- the container's own terminal ----
+
+/** A root with a whole mkroot in it, made once. */
+let usual = ''
+function root(): string {
+  if (usual === '') {
+    usual = `${here}/usual`
+    const {status, stderr} = run(HEW, ['mkroot', '-q', usual])
+    assert.is(status, 0, stderr)
+    run(HEW, ['copy-deps', '-r', usual, 'reset', 'md5sum'])
+  }
+  return usual
+}
+
+onTerminal('it begins with the size and the settings of the caller’s, and belongs to the user', () => {
+  const shown = typed(`
+    send "stty rows 31 columns 97 erase ^h -ixon; stty -a | md5sum; hew enter -r ${root()} sh -c 'stty size; stty -a | md5sum'\\r"
+    see {31 97}
+    see {outside> $}
+    send "hew enter -r ${root()} --map auto --user 1000 sh -c 'tty; echo written by name > \\$(tty); test -c /dev/console && stat -c %u \\$(tty)'\\r"
+    see {/dev/pts/0\\r\\nwritten by name\\r\\n1000\\r\\n}
+    see {outside> $}
+  `)
+  const [outside, inside] = shown.match(/[0-9a-f]{32}/g)!
+  assert.is(inside, outside)
+})
+
+onTerminal('less, vi, top and reset work there; a window that changes its size is known inside', () => {
+  typed(`
+    send "stty rows 24 columns 80; hew enter -r ${root()} bash --norc\\r"
+    see {# $}
+    send "seq 1000 | less\\r"
+    see {23\\r\\n.*:}
+    send "G"
+    see {1000}
+    send "q"
+    see {# $}
+    send "vi /tmp/file\\r"
+    see {/tmp/file}
+    send "itext of vi\\x1b:wq\\r"
+    see {written}
+    see {# $}
+    send "cat /tmp/file; stty size\\r"
+    see {text of vi\\r\\n24 80}
+    send "top -d 1\\r"
+    see {PID}
+    sleep 0.5
+    stty rows 11 columns 60 < $spawn_out(slave,name)
+    see {\\x1b\\[11;|top - }
+    sleep 1.2
+    send "q"
+    see {# $}
+    send "trap 'stty size' WINCH; echo trap-\\$((40+2))\\r"
+    see {trap-42}
+    stty rows 12 columns 61 < $spawn_out(slave,name)
+    see {12 61}
+    send "stty raw -echo; reset; echo sane-\\$((40+2))\\r"
+    see {sane-42\\r\\n}
+    see {# $}
+    send "exit\\r"
+    see {outside> $}
+  `)
+})
+
+onTerminal('job control inside: Ctrl-Z, jobs, fg, bg, Ctrl-C, Ctrl-\\, with an init too', () => {
+  for (const init of ['', '--init']) {
+    const shown = typed(`
+      send "hew enter ${init} -r ${root()} bash --norc\\r"
+      see {# $}
+      send "sleep 300\\r"
+      sleep 1
+      send "\\x1a"
+      see {Stopped}
+      send "jobs; fg\\r"
+      see {Stopped}
+      sleep 1
+      send "\\x03"
+      see {# $}
+      send "echo status-\\$?\\r"
+      see {status-130}
+      send "sleep 300\\r"
+      sleep 1
+      send "\\x1c"
+      see {Quit}
+      send "sleep 300 & jobs\\r"
+      see {Running}
+      send "kill %1; wait; echo ended; exit 4\\r"
+      see {outside> $}
+      send "echo status-\\$?\\r"
+      see {status-4}
+    `)
+    assert.not.match(shown, /no job control|cannot set terminal/)
+  }
+})
+
+onTerminal(
+  'the terminal is as it was, whatever the end: of the command, of hew, by a key, a signal, a limit',
+  () => {
+    const after = `${here}/after`
+    fs.writeFileSync(after, '')
+    typed(`
+    proc ends {line with status} {
+      send "stty -g >> ${after}; $line; echo status-\\$?; stty -g >> ${after}\\r"
+      if {$with != ""} { see {rude} ; sleep 0.3 }
+      if {$with == "TERM"} { exec kill [exec pgrep -x hew:supervisor -t [string range $::spawn_out(slave,name) 5 end]] } else { send $with }
+      see "status-$status"
+      see {outside> $}
+    }
+    ends "hew enter -r ${root()} sh -c 'stty raw -echo; exit 7'" "" 7
+    ends "hew enter -r ${root()} --bind /usr:/mnt nonesuch" "" 127
+    ends "hew enter -r ${root()} --bind /usr:/mnt /etc" "" 126
+    ends "hew enter -r ${root()} --bind /etc/passwd:/dev/null/x true" "" 125
+    ends "hew enter -r ${root()} sh -c 'echo ru\\"\\"de; exec sleep 300'" "\\x03" 130
+    ends "hew enter -r ${root()} --init sh -c 'echo ru\\"\\"de; exec sleep 300'" "\\x1c" 131
+    ends "hew enter -r ${root()} sh -c 'stty raw -echo; echo ru\\"\\"de; exec sleep 300'" TERM 143
+    ends "hew mkroot --rm --json | hew limit --memory 30M | hew enter sh -c 'stty raw -echo; exec tail /dev/zero'" "" 137
+  `)
+    const settings = fs.readFileSync(after, 'utf8').trim().split('\n')
+    assert.is(settings.length, 16)
+    assert.is(new Set(settings).size, 1, settings.join('\n'))
+  },
+)
+
+onTerminal('Ctrl-Z: the shell outside has its terminal, fg and bg go on, with an init too', () => {
+  for (const init of ['', '--init'])
+    typed(`
+      send "stty -g > ${here}/first; hew enter ${init} -r ${root()} sh -c 'i=0; while \\[ \\$i -lt 25 \\]; do i=\\$((i+1)); echo tick-\\$i; sleep 0.1; done; echo go; read x; echo got-\\$x'\\r"
+      see {tick-5}
+      send "\\x1a"
+      see {Stopped}
+      see {outside> $}
+      send "stty -g | cmp - ${here}/first && echo same-\\$?; sleep 1; echo waited\\r"
+      see {same-0}
+      see {waited\\r}
+      see {outside> $}
+      send "bg\\r"
+      see {tick-25}
+      see {go}
+      send "jobs; stty -g | cmp - ${here}/first && echo still-\\$?\\r"
+      see {Running}
+      see {still-0}
+      send "fg\\r"
+      sleep 1
+      send "word\\r"
+      see {got-word}
+      see {outside> $}
+    `)
+})
+
+onTerminal('mkroot | enter, typed, stopped with Ctrl-Z and continued', () => {
+  typed(`
+    send "hew mkroot --rm | hew enter sh -c 'echo be\\"\\"gun; read x; echo got-\\$x'\\r"
+    see {begun}
+    send "\\x1a"
+    see {Stopped}
+    see {outside> $}
+    send "fg\\r"
+    sleep 0.5
+    send "word\\r"
+    see {got-word}
+    see {outside> $}
+  `)
+})
+
+onTerminal(
+  'in the background: no key is taken, no setting changed; who needs the terminal stops, as any job',
+  () => {
+    typed(`
+    send "stty -g > ${here}/first; hew enter -r ${root()} sh -c 'sleep 1; echo out-\\$((40+2)); sleep 1' &\\r"
+    see {outside> $}
+    see {out-42}
+    send "jobs; stty -g | cmp - ${here}/first && echo same-\\$?\\r"
+    see {Running}
+    see {same-0}
+    send "wait; echo waited\\r"
+    see {\\nwaited\\r}
+    see {outside> $}
+    send "hew enter -r ${root()} bash --norc &\\r"
+    see {outside> $}
+    sleep 2
+    send "\\r"
+    see {Stopped}
+    send "fg\\r"
+    sleep 0.5
+    send "echo \\$((40+2)); exit\\r"
+    see {42}
+    see {outside> $}
+    send "hew enter -r ${root()} cat &\\r"
+    see {outside> $}
+    sleep 1
+    send "echo mine-\\$((40+2))\\r"
+    see {mine-42}
+    send "fg\\r"
+    sleep 1
+    send "now cat's\\r"
+    see {now cat's\\r\\nnow cat's}
+    send "\\x04"
+    see {outside> $}
+  `)
+  },
+)
+
+onTerminal('a pager behind it has the keys', () => {
+  typed(`
+    send "hew enter -r ${root()} sh -c 'seq 500; sleep 1; stty -a >/dev/null' | less\\r"
+    see {:}
+    sleep 1.5
+    send "G"
+    see {500}
+    send "q"
+    see {outside> $}
+  `)
+})
+
+onTerminal(
+  'Ctrl-C that ends the container ends the script around it; one that the container handles does not',
+  () => {
+    const script = `${here}/script`
+    fs.writeFileSync(script, `for i in 1 2; do '${HEW}' enter -r ${root()} "$@"; echo "after-$i"; done\n`)
+    for (const init of ['', '--init'])
+      typed(`
+      send "dash ${script} ${init} sh -c 'echo re\\"\\"ady; exec sleep 300'\\r"
+      see {ready}
+      sleep 0.3
+      send "\\x03"
+      expect {
+        {after-} { puts "\\nIT WENT ON"; exit 9 }
+        {outside> }
+      }
+      send "dash ${script} ${init} bash --norc\\r"
+      see {# $}
+      send "\\x03"
+      see {# $}
+      send "exit\\r"
+      see {after-1}
+      see {# $}
+      send "exit\\r"
+      see {after-2}
+      see {outside> }
+    `)
+  },
+)
+
+/** A program on a pty of its own, read and typed byte by byte: what expect(1) is too slow for. */
+function onPty(command: string) {
+  const child = spawn('script', ['-qefc', command, '/dev/null'], {stdio: ['pipe', 'pipe', 'inherit']})
+  const pieces: Buffer[] = []
+  child.stdout.on('data', piece => pieces.push(piece))
+  const bytes = () => Buffer.concat(pieces)
+  const ended = new Promise<Buffer>(done => child.on('close', () => done(bytes())))
+  const until = async (holds: () => boolean) => {
+    for (let tries = 0; tries < 3000; tries++) {
+      if (holds()) return
+      await sleep(10)
+    }
+    child.kill('SIGKILL')
+    throw new Error(`never came; there is: ${bytes().subarray(-500)}`)
+  }
+  return {child, bytes, ended, until}
+}
+
+onTerminal('10 MB out, 100 KB in: not a byte is lost or changed, however slow the reader', async () => {
+  const data = randomBytes(10 << 20)
+  fs.writeFileSync(`${root()}/data`, data)
+  const out = onPty(`'${HEW}' enter -r '${root()}' -- sh -c 'stty -opost; cat /data'`)
+  out.child.stdout.pause()
+  setTimeout(() => out.child.stdout.resume(), 2000)
+  assert.is(Buffer.compare(await out.ended, data), 0)
+
+  const keys = randomBytes(100_000)
+  const line = 'stty raw -echo; echo ready; sleep 1; head -c 100000 | md5sum'
+  const typing = onPty(`'${HEW}' enter -r '${root()}' -- sh -c '${line}'`)
+  await typing.until(() => typing.bytes().includes('ready'))
+  typing.child.stdin.write(keys)
+  assert.ok((await typing.ended).includes(createHash('md5').update(keys).digest('hex')))
+})
+
+onTerminal(
+  'a terminal that hangs up ends the container; one that takes nothing more does not keep a signal',
+  async () => {
+    /** script(1) gives what it runs a session of its own. */
+    const supervisorOf = async (on: ReturnType<typeof onPty>) => {
+      let found = ''
+      const children = `/proc/${on.child.pid}/task/${on.child.pid}/children`
+      await on.until(() => {
+        const [session] = fs.readFileSync(children, 'utf8').split(' ')
+        found = session ? run('pgrep', ['-x', 'hew:supervisor', '-s', session]).stdout.trim() : ''
+        return found !== ''
+      })
+      return Number(found)
+    }
+    for (const command of ['sleep 300', 'bash --norc', 'cat']) {
+      const hung = onPty(`'${HEW}' enter -r '${root()}' -- ${command}`)
+      const pid = await supervisorOf(hung)
+      hung.child.kill('SIGKILL')
+      await hung.until(() => !fs.existsSync(`/proc/${pid}`))
+    }
+    // script(1) is stuck as well, and reaps nobody: the shell does.
+    const stuck = onPty(`'${HEW}' enter -r '${root()}' -- yes; true`)
+    const pid = await supervisorOf(stuck)
+    await stuck.until(() => stuck.bytes().includes('y'))
+    stuck.child.stdout.pause()
+    await sleep(1000)
+    process.kill(pid, 'SIGTERM')
+    await stuck.until(() => !fs.existsSync(`/proc/${pid}`))
+    stuck.child.kill('SIGKILL')
   },
 )
 
