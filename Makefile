@@ -21,8 +21,8 @@ C       := $(wildcard lib/stage/*.c)
 BUNDLED := $(shell find scripts lib -name '*.ts' -not -path 'lib/build/*') package.json
 SCRIPTS  = $(shell find .ci scripts lib test -type f -exec awk 'FNR == 1 && /^\#!.*sh( |$$)/ {print FILENAME} {exit}' {} \;)
 
-TEST_PACKAGES := attr binutils bubblewrap busybox-static crun debootstrap e2fsprogs expect file iproute2 less libcap2-bin musl-tools \
-                 procps runc strace uidmap user-mode-linux util-linux vim-tiny xz-utils zstd
+TEST_PACKAGES := attr binutils bubblewrap busybox-static crun debootstrap e2fsprogs expect file fish groff-base iproute2 less \
+                 libcap2-bin mandoc musl-tools procps runc strace uidmap user-mode-linux util-linux vim-tiny xz-utils zsh zstd
 LINT_PACKAGES := shellcheck
 
 .DELETE_ON_ERROR:

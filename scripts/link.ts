@@ -6,7 +6,7 @@ import {HewError, reason, UsageError} from '../lib/errors.ts'
 import {packaged} from '../lib/launch.ts'
 
 /** The commands that get a link; others are reached as `hew NAME`, since systems have programs of these names. */
-const LINKS = ['mkroot', 'copy-deps', 'cgroup-init', 'limit', 'enter']
+export const LINKS = ['mkroot', 'copy-deps', 'cgroup-init', 'limit', 'enter']
 
 export default command(
   {

@@ -2,6 +2,7 @@ import * as fs from 'node:fs'
 import {cgroupOf, isKernelsRoot, read, systemdRuns, topmost} from '../cgroups/hierarchies.ts'
 import {delegation} from '../cgroups/plan.ts'
 import {isTerminal} from '../cli/output.ts'
+import {DEVICES} from '../container/plan.ts'
 import {idMappings} from '../container/users.ts'
 import type {Resources} from '../document/oci.ts'
 import {reason} from '../errors.ts'
@@ -64,6 +65,7 @@ const ROWS: Row[] = [
   {id: 'filter', group: 'kernel', title: 'system calls', find: filter},
   {id: 'apparmor', group: 'kernel', title: 'AppArmor', find: confined},
   ...probeRows,
+  {id: 'dev', group: 'file systems', title: '/dev', needed: true, find: devices},
   {id: 'restrictions', group: 'namespaces', title: 'settings', find: restrictions},
   {id: 'cgroups', group: 'cgroups', title: 'hierarchies', find: cgroups},
   {id: 'delegation', group: 'cgroups', title: 'a cgroup of ours', find: delegated},
@@ -164,6 +166,16 @@ function filter({seccomp}: Facts): Finding {
     'a seccomp filter',
     'what it forbids fails, here and in containers',
     "'docker run --security-opt seccomp=unconfined' is without",
+  )
+}
+
+function devices(): Finding {
+  const absent = DEVICES.filter(name => !fs.existsSync(`/dev/${name}`))
+  if (absent.length === 0) return fine('has what containers get of it')
+  return missing(
+    `no ${absent.join(', ')}`,
+    "'hew enter' cannot make a container",
+    "'mount -t devtmpfs devtmpfs /dev'",
   )
 }
 

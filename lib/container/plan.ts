@@ -24,7 +24,7 @@ function each<T>(items: readonly T[] | undefined, step: (item: T) => Step): Plan
 }
 
 /** Nodes that every /dev has (config-linux.md, default devices); `tty` is the process' own terminal. */
-const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty']
+export const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty']
 
 const DEVICE_LINKS: [path: string, target: string][] = [
   ['/dev/fd', '/proc/self/fd'],
