@@ -3,6 +3,7 @@
 # make test    builds, and runs every test
 # make lint    types, style, shell scripts, C warnings
 # make bench   how fast it starts
+# make man      dist/man, a page for hew and one for each command
 # make guest   a shell in the test kernel, where cgroups are v2; with CMD='...': that command
 #
 # Each works as the first command in a fresh clone: packages of npm and Debian that are missing are installed.
@@ -21,12 +22,12 @@ C       := $(wildcard lib/stage/*.c)
 BUNDLED := $(shell find scripts lib -name '*.ts' -not -path 'lib/build/*') package.json
 SCRIPTS  = $(shell find .ci scripts lib test -type f -exec awk 'FNR == 1 && /^\#!.*sh( |$$)/ {print FILENAME} {exit}' {} \;)
 
-TEST_PACKAGES := attr binutils bubblewrap busybox-static crun debootstrap e2fsprogs expect file fish groff-base iproute2 less \
+TEST_PACKAGES := attr binutils bubblewrap busybox-static crun debootstrap e2fsprogs expect file fish groff-base iproute2 jq less \
                  libcap2-bin mandoc musl-tools procps runc strace uidmap user-mode-linux util-linux vim-tiny xz-utils zsh zstd
 LINT_PACKAGES := shellcheck
 
 .DELETE_ON_ERROR:
-.PHONY: all demo test lint bench guest clean test-packages lint-packages
+.PHONY: all demo man test lint bench guest clean test-packages lint-packages
 
 all: dist/hew
 
@@ -35,6 +36,9 @@ demo: dist/hew
 
 test: dist/hew test-packages
 	@$(TSX) test/run.ts
+
+man: $(INSTALLED)
+	@$(TSX) lib/build/man.ts dist/man
 
 bench: dist/hew
 	@$(TSX) test/bench/start.ts

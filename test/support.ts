@@ -120,6 +120,7 @@ const probes: Record<string, Probe> = {
   busybox: program('busybox'),
   strace: program('strace'),
   expect: program('expect'),
+  jq: program('jq'),
   bash: program('bash'),
   zsh: program('zsh'),
   fish: program('fish'),

@@ -53,12 +53,20 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
       throw unknownOption(word, names)
     },
   }
-  const parsed = split(words, settings, names)
+  const parsed = split(affirmed(words, names), settings, names)
   const operands = stopEarly ? tail(words, parsed._.length) : [...parsed._, ...(parsed['--'] ?? [])]
   const given = words.slice(0, words.length - operands.length)
   const options: Record<string, string | string[] | boolean | undefined> = {}
   for (const name of names) options[name] = read(name, table[name]!, parsed[name], given)
   return {options: options as Values<O>, operands}
+}
+
+/** minimist takes `--no-x` for the contrary of `--x`; here it may be a switch of its own. */
+function affirmed(words: string[], names: string[]): string[] {
+  const end = words.indexOf('--')
+  return words.map((word, i) =>
+    word.startsWith('--no-') && names.includes(word.slice(2)) && (end < 0 || i < end) ? `${word}=true` : word,
+  )
 }
 
 function split(words: string[], settings: minimist.Opts, names: string[]): minimist.ParsedArgs {

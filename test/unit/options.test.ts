@@ -24,6 +24,18 @@ test('values, switches, lists', () => {
   assert.equal(operands, ['a', 'b'])
 })
 
+test('a switch whose name begins with no', () => {
+  const own = {'no-trunc': {help: ''}} as const
+  assert.is(parse(own, ['--no-trunc']).options['no-trunc'], true)
+  assert.is(parse(own, ['x']).options['no-trunc'], false)
+  assert.equal(parse(own, ['--', '--no-trunc']), {options: {'no-trunc': false}, operands: ['--no-trunc']})
+  assert.equal(parse(own, ['x', '--no-trunc'], true), {
+    options: {'no-trunc': false},
+    operands: ['x', '--no-trunc'],
+  })
+  assert.throws(() => parse(own, ['--no-trunc=x']), /is a switch and takes no value/)
+})
+
 test('numbers stay text', () => {
   const {options, operands} = parse(table, ['--root', '007', '08'])
   assert.is(options.root, '007')
