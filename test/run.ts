@@ -8,15 +8,18 @@ import {inGuest} from './guest/guest.ts'
 
 /**
  * Runs the test files, each in a process of its own, as many at a time as there are processors, and ends with the line
- * `N passed, N failed, N skipped`. Arguments name files or folders. Without any it is all of them, and those that cgroup
- * v2 matters to a second time, in the test kernel (test/guest). With `--in-guest` it is only that second run.
+ * `N passed, N failed, N skipped`. Arguments name files or folders. Without any it is all of them, and the system
+ * tests a second time, in the test kernel (test/guest), where cgroups are v2. With `--in-guest` it is only that second run.
  *
  * uvu passes a file that forgets its `.run()`: here a file that reports no result has failed.
  */
 
 const HERE = import.meta.dirname
 const ROOMS = ['unit', 'cli', 'system']
-/** What runs a second time, in the test kernel: all that depends on cgroup v2. */
+/**
+ * What runs a second time, in the test kernel: all that a kernel has a part in. What would take minutes there for nothing, or
+ * cannot be there, says so itself, by a probe (support.ts).
+ */
 const IN_GUEST = ['test/system/cgroups', 'test/system/check', 'test/system/guest', 'test/system/state']
 /** No file needs longer; one that hangs must not hang them all. */
 const TIMEOUT_MS = 15 * 60_000
@@ -77,6 +80,14 @@ function run(file: string): Promise<Result> {
   })
 }
 
+/** A line for each reason why tests were skipped. */
+function skips(output: string): string[] {
+  const names = new Map<string, string[]>()
+  for (const [, name, why] of output.matchAll(/^skipped: (.*): (.*)$/gm))
+    names.set(why!, [...(names.get(why!) ?? []), name!])
+  return [...names].map(([why, all]) => `skipped: ${all.length > 1 ? `${all.length} tests` : all[0]}: ${why}`)
+}
+
 /** One file, and a line that says how it went. */
 async function onHost(file: string): Promise<Counts> {
   const from = Date.now()
@@ -85,9 +96,8 @@ async function onHost(file: string): Promise<Counts> {
   console.log(
     `${failed ? 'FAIL' : 'ok  '} ${relative('.', file)}: ${passed} passed, ${failed} failed, ${skipped} skipped (${seconds} s)`,
   )
-  const reasons = output.split('\n').filter(line => line.startsWith('skipped: '))
   if (failed) console.log(output)
-  else for (const line of reasons) console.log(`     ${line}`)
+  else for (const line of skips(output)) console.log(`     ${line}`)
   return {passed, failed, skipped}
 }
 

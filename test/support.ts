@@ -92,6 +92,9 @@ export const IN_GUEST = /^vendor_id\s*: User Mode Linux$/m.test(readFileSync('/p
 /** CGROUP2_SUPER_MAGIC of <linux/magic.h> */
 const CGROUP2 = 0x63677270
 
+/** What a fresh Debian in the guest is made of (test/guest/fresh). */
+const DEBIAN = [resolve(import.meta.dirname, '../dist/build/debian'), '/'].find(root => existsSync(root))!
+
 /** What tests may ask of a machine. A name that is not here fails the test that asks for it. */
 const probes: Record<string, Probe> = {
   root: {lacking: () => (process.getuid!() === 0 ? undefined : 'this takes root')},
@@ -113,6 +116,11 @@ const probes: Record<string, Probe> = {
         ? undefined
         : 'cgroup v2 is not the only hierarchy here',
     // The guest has it.
+    optional: !IN_GUEST,
+  },
+  systemd: {
+    lacking: () =>
+      existsSync(join(DEBIAN, 'lib/systemd/systemd')) ? undefined : `there is no systemd in ${DEBIAN}`,
     optional: !IN_GUEST,
   },
   crun: program('crun'),

@@ -30,13 +30,12 @@ export function hierarchies(): Hierarchy[] {
 
 /** A line of proc_pid_mountinfo(5). */
 function hierarchy(line: string): Hierarchy | undefined {
-  const [, , device, root, point, options] = line.split(' ')
+  const [id, , , root, point, options] = line.split(' ')
   const [type, , superOptions = ''] = line.replace(/^.* - /, '').split(' ')
-  if ((type !== 'cgroup' && type !== 'cgroup2') || !root || !point || !device) return undefined
+  if ((type !== 'cgroup' && type !== 'cgroup2') || !root || !point || !id) return undefined
   const mount = unescaped(point)
   const readOnly = options!.split(',').includes('ro') || superOptions.split(',').includes('ro')
-  // Something else may be mounted over it.
-  if (!isDevice(mount, device)) return undefined
+  if (!isVisible(mount, id, type)) return undefined
   if (type === 'cgroup2')
     return {
       version: 2,
@@ -72,12 +71,26 @@ function unescaped(field: string): string {
   return field.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
 }
 
-function isDevice(path: string, device: string): boolean {
+/** O_PATH of open(2), which Node does not name. */
+const O_PATH = 0x200000
+
+/** CGROUP_SUPER_MAGIC and CGROUP2_SUPER_MAGIC of <linux/magic.h> */
+const MAGIC = {cgroup: 0x27e0eb, cgroup2: 0x63677270}
+
+/**
+ * Whether a path leads to the mount that is listed there: another may cover it, of cgroups even, as all mounts of v2 are one file
+ * system. The mount's id tells (proc_pid_fdinfo(5)); where the kernel does not, statfs(2) tells at least the kind.
+ */
+function isVisible(path: string, id: string, type: keyof typeof MAGIC): boolean {
+  let fd: number | undefined
   try {
-    const {dev} = fs.statSync(path)
-    return `${(dev >>> 8) & 0xfff}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}` === device
+    fd = fs.openSync(path, O_PATH)
+    const [, seen] = /^mnt_id:\s*(\d+)$/m.exec(read(`/proc/self/fdinfo/${fd}`) ?? '') ?? []
+    return seen === undefined ? fs.statfsSync(path).type === MAGIC[type] : seen === id
   } catch {
     return false
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd)
   }
 }
 

@@ -130,7 +130,7 @@ const HINTS = {
 /**
  * The steps that give a container its cgroup: made, limited all or none, joined at its start, removed after its end. Also
  * without limits, where that is possible: what holds all its processes together can be listed, frozen and killed.
- * @param resources linux.resources of the document; @param counted for a verdict: in v1, too, where nothing is limited
+ * @param resources linux.resources of the document; @param counted for a verdict: in v1, too, as with limits, where nothing is limited
  * @throws HewError the limits cannot be had here: they are never left out
  */
 export function cgroupPlan(resources: Resources, name: string, found: Hierarchy[], counted: boolean): Plan {
@@ -172,12 +172,13 @@ export function inherited(h: Hierarchy, above: string, own: Setting[]): Setting[
     .map(file => ({controller: 'cpuset', file, value: read(`${above}/${file}`) ?? '0'}))
 }
 
-/** Hierarchies in which nothing is limited: that of v2, else the freezer, and for a verdict those that count; none is needed. */
+/** Hierarchies in which nothing is limited: that of v2, else the freezer, and those that count; none is needed. */
 function notLimited(limited: Part[], found: Hierarchy[], counted: boolean): Part[] {
   const holds = found.find(h => h.version === 2) ?? found.find(h => h.controllers.includes('freezer'))
   return found.flatMap(hierarchy => {
     if (limited.some(part => part.hierarchy === hierarchy)) return []
-    const counts = counted && hierarchy.controllers.some(name => COUNTING.includes(name))
+    const counts =
+      (counted || limited.length > 0) && hierarchy.controllers.some(name => COUNTING.includes(name))
     if (hierarchy !== holds && !counts) return []
     const above = place(hierarchy, hierarchy.version === 2 ? ['memory', 'pids'] : []) ?? place(hierarchy, [])
     if (above === undefined || !isOurs(above) || (hierarchy.version === 2 && unfit(above))) return []

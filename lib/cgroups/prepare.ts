@@ -13,7 +13,7 @@ import {
   words,
 } from './hierarchies.ts'
 import {delegation} from './plan.ts'
-import {writeValue} from './running.ts'
+import {sweepEnded, writeValue} from './running.ts'
 
 /** The controllers that a container is limited by, where the kernel has them. */
 export const CONTROLLERS = ['cpuset', 'cpu', 'io', 'memory', 'hugetlb', 'pids', 'rdma', 'misc']
@@ -50,6 +50,7 @@ export function prepare(preparation: Preparation): Prepared {
       `${h.mount} is read-only, as in a container without --privileged: start that one with 'docker run --privileged'`,
     )
   const top = topOf(h, preparation.evacuateTo)
+  sweepEnded(top)
   const wanted = available(top, preparation.controllers)
   const before = words(`${top}/cgroup.subtree_control`)
   const kernels = isKernelsRoot(top)

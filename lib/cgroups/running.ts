@@ -102,6 +102,7 @@ export function limitRunning(target: Target, wishes: Wishes): void {
   const before = wishes.swap === undefined ? {} : presentMemory(target, wishes, found)
   const wanted = parts(settings(resources(before, wishes), versionOf(found)), found)
   const change = new Change()
+  for (const {above} of wanted) sweepEnded(above)
   try {
     for (const part of wanted) {
       const own = ownCgroup(target, part.hierarchy)
@@ -143,6 +144,26 @@ function moveToOwn(target: Target, {hierarchy, above, settings}: Part, change: C
   for (let left = inside(target, from); left.length > 0; left = inside(target, from))
     for (const pid of left) change.move(pid, from, own)
   if (processes(own).length === 0) throw new HewError(`${target.word} has ended`)
+  fs.chmodSync(own, 0o755 | MADE_FOR_A_PROCESS)
+}
+
+/** The sticky bit, which means nothing to the kernel on a cgroup: set once the process is in, so that empty means ended. */
+const MADE_FOR_A_PROCESS = 0o1000
+
+/**
+ * Removes the cgroups in a directory that were made for a process, and in which nobody is any more: its end is not waited for by
+ * anybody. Those that others made stay.
+ */
+export function sweepEnded(above: string): void {
+  for (const name of fs.readdirSync(above)) {
+    const directory = `${above}/${name}`
+    try {
+      const {mode, uid} = fs.lstatSync(directory)
+      if (mode & MADE_FOR_A_PROCESS && uid === process.geteuid!()) fs.rmdirSync(directory)
+    } catch {
+      // EBUSY: somebody is in it. ENOENT: another hew was faster.
+    }
+  }
 }
 
 function inside(target: Target, directory: string): number[] {

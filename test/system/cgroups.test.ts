@@ -16,14 +16,17 @@ const IN_GUEST = /User Mode Linux/.test(readFileSync('/proc/cpuinfo', 'utf8'))
 const asRoot = requires(test, 'root')
 const onV2 = requires(test, 'root', 'cgroup2')
 
-/** A shell script in a place where limits can be had. `$here` is its directory, `$here/doc` the document of the root `box`. */
+/** The root's name, and its cgroup's; on a machine that others use as well, one that nobody else has. */
+const BOX = V2 ? 'box' : `box-${process.pid}`
+
+/** A shell script in a place where limits can be had. `$here` is its directory, `$here/doc` the document of the root. */
 function lab(script: string, timeout = 120_000): Outcome {
   const all = `
     set -u
     here=$(mktemp -d)
     trap 'rm -rf "$here"' EXIT
     ${V2 ? 'hew cgroup-init >/dev/null || exit 99' : ''}
-    hew mkroot --with bash,sh,cat,yes,tr,head,tail,grep,sleep,true "$here/box" >"$here/doc" || exit 99
+    hew mkroot --with bash,sh,cat,yes,tr,head,tail,grep,sleep,true "$here/${BOX}" >"$here/doc" || exit 99
     supervised() { # PID of enter: waits until its container runs the command
       until child=$(cat "/proc/$1/task/$1/children") && [ -n "$child" ] && read -r comm <"/proc/\${child% }/comm" &&
         [ "$comm" = "$2" ]; do sleep 0.1; done
@@ -36,7 +39,7 @@ function lab(script: string, timeout = 120_000): Outcome {
 const fresh = (kind: Kind, script: string): Outcome => inFreshContainer(kind, ['/bin/sh', '-c', script])
 
 /** Nothing of a container's cgroup is left. */
-const NOTHING_LEFT = `find /sys/fs/cgroup -type d -name 'box*' ! -path '*/unified/*' | sed 's/^/left: /'`
+const NOTHING_LEFT = `find /sys/fs/cgroup -type d -name '${BOX}*' ! -path '*/unified/*' | sed 's/^/left: /'`
 
 const HOG = 'yes | tr \\\\n x | head -c 1048576000 | grep n'
 
@@ -56,7 +59,8 @@ asRoot('exercise 1: 80 MB of memory, and not a page more', () => {
   assert.ok(verdict.peakMemoryBytes > 70 << 20, json)
   assert.ok(verdict.peakMemoryBytes <= 83886080 + 4096 * availableParallelism(), json)
   assert.ok(verdict.cpuSeconds > 0 && verdict.wallSeconds > 0, json)
-  assert.ok(Number(difference) > -200_000, difference)
+  // Without the limit it would be a million, and others may be at work here.
+  assert.ok(Number(difference) > (IN_GUEST ? -200_000 : -500_000), difference)
   assert.equal(rest, [])
   assert.match(stderr, /^hew enter: killed by its memory limit \(80 MiB, 1 kill\)$/m)
 })
@@ -87,20 +91,24 @@ asRoot('exercise 2: 5% of a CPU, and all of it once that is lifted', () => {
     use() { date +%s.%N; hew limit --json $p; }
     use; sleep 10; use
     hew limit --quiet --cpu max $p
-    use; sleep 4; use
+    ${IN_GUEST ? '' : 'yes >/dev/null & free=$!'}
+    use; sleep 5; use
+    ${IN_GUEST ? '' : 'cut -d" " -f14,15 /proc/$free/stat; kill $free; wait $free'}
     kill $p; wait $p
     ${NOTHING_LEFT}`)
   const lines = stdout.trimEnd().split('\n')
-  assert.is(lines.length, 8, stdout + stderr)
+  assert.is(lines.length, IN_GUEST ? 8 : 9, stdout + stderr)
   const at = (i: number): number => Number(lines[2 * i])
   const used = (i: number): number => JSON.parse(lines[2 * i + 1]!).cpu.seconds
   const held = (i: number): number => JSON.parse(lines[2 * i + 1]!).cpu.throttledSeconds
   const limited = (used(1) - used(0)) / (at(1) - at(0))
   assert.ok(limited > 0.04 && limited < 0.06, `${limited}`)
-  // All that others leave of it: how much that is, is not ours to say; but nothing holds it back any more.
-  const lifted = (used(3) - used(2)) / (at(3) - at(2))
-  assert.ok(lifted > 0.2, `${lifted}`)
+  const lifted = used(3) - used(2)
   assert.is(held(3), held(2))
+  // On a machine that is busy otherwise, what it gets is what one beside it gets, which has never had a limit.
+  const [user = 0, system = 0] = (lines[8] ?? '').split(' ').map(Number)
+  const whole = IN_GUEST ? at(3) - at(2) : (user + system) / 100
+  assert.ok(lifted > (IN_GUEST ? 0.8 : 0.5) * whole, `${lifted} of ${whole} s`)
   assert.match(stderr, /^hew enter: held back \d+\.\d s of CPU$/m)
 })
 
@@ -259,6 +267,32 @@ asRoot('a process that runs: limits at once, all or none, and lifted again', () 
   )
 })
 
+asRoot(
+  'the cgroup that a process got goes when it has ended, with the next limit; none that others made',
+  () => {
+    const {stdout, stderr} = lab(`
+    of() { hew limit --json $1 | grep -o '"pids":"[^"]*' | cut -d'"' -f4; }
+    sleep 100 & one=$!
+    sleep 100 & two=$!
+    hew limit --quiet --pids 5 $one
+    first=$(of $one); byhand=$(dirname "$first")/byhand-$one
+    mkdir "$byhand"
+    hew limit --quiet --pids 5 $two
+    second=$(of $two)
+    ls -d "$first" "$second" | wc -l
+    kill $one $two; wait $one $two
+    sleep 100 & three=$!
+    hew limit --quiet --pids 5 $three
+    third=$(of $three)
+    for directory in "$first" "$second" "$third" "$byhand"; do [ -d "$directory" ]; echo $?; done
+    kill $three; wait $three
+    ${V2 ? 'hew cgroup-init >/dev/null' : 'rmdir "$third"'}
+    [ -d "$third" ]; echo $?
+    rmdir "$byhand"`)
+    assert.is(stdout, '2\n1\n1\n0\n0\n1\n', stderr)
+  },
+)
+
 asRoot('less memory than it uses now: nothing is changed, and said', () => {
   const {stdout, stderr} = lab(`
     hew limit --memory 80M <"$here/doc" | hew enter -- sh -c 'x=$(head -c 30000000 /dev/zero | tr \\\\0 x); sleep 100' & p=$!
@@ -352,6 +386,30 @@ hew enter: limits need a cgroup of their own, and /sys/fs/cgroup is read-only, $
   )
 })
 
+onV2('what is mounted over the cgroups hides them, also when it is cgroups', () => {
+  const {stdout, stderr} = fresh(
+    'debian',
+    `cd /
+    mkdir /run/cgroups /sys/fs/cgroup/inner
+    mount -t cgroup2 cgroup2 /run/cgroups
+    mount --bind /sys/fs/cgroup/inner /sys/fs/cgroup
+    hew cgroup-init --json | grep -o '"cgroup":"[^"]*"'
+    umount /run/cgroups
+    hew cgroup-init; echo $?
+    mount -t tmpfs none /sys/fs/cgroup
+    hew mkroot --rm --with true | hew limit --pids 5 | hew enter -- true; echo $?
+    hew cgroup-init --json | grep -o '"cgroup":"[^"]*"'
+    stat -f -c %T /sys/fs/cgroup`,
+  )
+  assert.is(stdout, '"cgroup":"/run/cgroups"\n125\n125\n"cgroup":"/sys/fs/cgroup"\ncgroup2fs\n', stderr)
+  assert.is(
+    stderr.replace(/^fresh:.*\n/, ''),
+    `hew cgroup-init: the cgroup that hew is in cannot be seen below /sys/fs/cgroup: it is the tree of another cgroup namespace, mount cgroup2 anew
+hew enter: limits need cgroups, and none are mounted here: run 'hew cgroup-init' first
+`,
+  )
+})
+
 onV2('cgroup-init where there is nothing but hew, and in a pipe', () => {
   const alone = inFreshContainer('hew', ['/hew', 'cgroup-init', '--json'])
   assert.equal(JSON.parse(alone.stdout).after, ['cpu', 'io', 'memory', 'pids'], alone.stderr)
@@ -362,6 +420,64 @@ onV2('cgroup-init where there is nothing but hew, and in a pipe', () => {
     true | hew cgroup-init >/dev/null; echo $?`,
   )
   assert.is(stdout, '0\n0\n')
+})
+
+/** A shell script in a unit of a systemd that is PID 1 of a fresh Debian; what it writes comes out. */
+function underSystemd(script: string): Outcome {
+  const unit = `[Unit]
+    DefaultDependencies=no
+    [Service]
+    Type=oneshot
+    ExecStart=/bin/sh -c '. /script >/output 2>&1'
+    ExecStopPost=systemctl exit 7 --force`
+  const pid1 = `
+    mkfifo /output
+    cat /output &
+    printf %s "$1" >/script
+    printf %s "$2" >/etc/systemd/system/script.service
+    exec /lib/systemd/systemd --unit=script.service`
+  return inFreshContainer('debian', ['/bin/sh', '-c', pid1, 'sh', script, unit], {timeout: 240_000})
+}
+
+requires(
+  test,
+  'root',
+  'cgroup2',
+  'systemd',
+)('on a machine that systemd runs: its tree is left alone, and works where it is delegated', () => {
+  const {stdout, stderr, status} = underSystemd(`
+    tree() { find /sys/fs/cgroup -type d | sort; cat /sys/fs/cgroup/cgroup.subtree_control; }
+    before=$(tree)
+    hew cgroup-init; echo $?
+    [ "$(tree)" = "$before" ]; echo $?
+    hew mkroot --with sleep /box >/doc
+    hew limit --pids 5 </doc | hew enter -- sleep 1; echo $?
+    scope() { systemd-run --quiet --scope --unit=$1 $2 sh -c "$3"; }
+    scope kept "" "hew cgroup-init"; echo $?
+    scope given "-p Delegate=yes" '
+      hew cgroup-init >/dev/null; echo $?
+      hew limit --pids 5 </doc | hew enter -- sleep 50 & p=$!
+      cd /sys/fs/cgroup/system.slice/given.scope
+      until grep -q . box/cgroup.procs 2>/dev/null; do sleep 0.1; done
+      cat cgroup.subtree_control box/pids.max
+      kill $p; wait $p; ls -d */'`)
+  const refused =
+    "hew cgroup-init: systemd manages the cgroups of this machine, and they are left as they are: start 'systemd-run --scope -p Delegate=yes sh', and hew in there\n"
+  assert.is(
+    stdout,
+    `${refused}125
+0
+hew enter: pids is not enabled for cgroups below /sys/fs/cgroup/system.slice/script.service: run 'hew cgroup-init' first
+125
+${refused}125
+0
+cpu io memory pids
+5
+other-procs/
+`,
+    stderr,
+  )
+  assert.is(status, 7)
 })
 
 onV2("systemd's tree is left alone, but for what it delegates", () => {
@@ -463,6 +579,22 @@ if (!V2)
     const {stdout, status} = run(HEW, ['cgroup-init'])
     assert.is(stdout, 'cgroups  v1, whose controllers need no preparation\n')
     assert.is(status, 0)
+  })
+
+if (!V2)
+  asRoot('a hierarchy that something else is mounted over is not there', () => {
+    const script = `
+      set -- $(grep -E ' - cgroup .*[ ,]pids(,|$)' /proc/self/mountinfo)
+      mount -t tmpfs none "$5"
+      hew mkroot --rm --with true | hew limit --pids 5 | hew enter -- true`
+    const {stderr, status} = run('unshare', ['--mount', 'bash', '-c', script], {
+      env: {PATH: `${dirname(HEW)}:${process.env.PATH}`},
+    })
+    assert.match(
+      stderr,
+      /^hew enter: the limit of pids cannot be set: (this machine has no pids controller|\S+ has only the controllers .*)\n$/,
+    )
+    assert.is(status, 125)
   })
 
 test.run()

@@ -21,7 +21,11 @@ function copied(root: string, ...words: string[]): void {
 }
 const inside = (root: string, ...command: string[]): Outcome => run('chroot', [root, ...command])
 
-asRoot('100 programs copied into one root start there', () => {
+requires(
+  test,
+  'root',
+  'native',
+)('100 programs copied into one root start there', () => {
   const root = emptyRoot()
   const elf = (path: string): boolean => {
     const fd = fs.openSync(path, 'r')

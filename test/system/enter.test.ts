@@ -33,7 +33,7 @@ const KINDS = ['cgroup', 'ipc', 'mnt', 'net', 'pid', 'user', 'uts']
 const own = (kind: string): string => fs.readlinkSync(`/proc/self/ns/${kind}`)
 const namespaces = (...options: string[]): string[] =>
   inside(
-    `cd /proc/self/ns && for kind in ${KINDS.join(' ')} time; do readlink $kind; done`,
+    `cd /proc/self/ns && for kind in ${KINDS.join(' ')} time; do [ ! -L $kind ] || readlink $kind; done`,
     ...options,
   ).split('\n')
 
@@ -43,6 +43,8 @@ asRoot('every namespace but time is new', () => {
     KINDS.map((kind, i) => found[i] === own(kind)),
     KINDS.map(() => false),
   )
+  // Linux may be built without them.
+  if (!fs.existsSync('/proc/self/ns/time')) return
   assert.is(found.at(-1), own('time'))
   assert.is.not(namespaces('--time').at(-1), own('time'))
 })

@@ -11,22 +11,22 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import {tmpdir} from 'node:os'
 import {join} from 'node:path'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
 import type {Elf} from '../../lib/programs/elf.ts'
 import {parseLdCache} from '../../lib/programs/ldcache.ts'
 import {World, type WorldOptions} from '../../lib/programs/world.ts'
+import {requires, scratch} from '../support.ts'
 import {makeElf} from '../unit/elf-builder.ts'
 
-const test = suite('loader')
+const tests = suite('loader')
+const test = requires(tests, 'native')
 
 const GLIBC = '/lib64/ld-linux-x86-64.so.2'
 const MUSL = '/lib/ld-musl-x86_64.so.1'
 
-const temporary = mkdtempSync(join(tmpdir(), 'hew-loader-'))
-test.after(() => rmSync(temporary, {recursive: true, force: true}))
+const temporary = scratch()
 
 /** What one program maps: by realpath, and the names that were not found. */
 interface Mapped {
@@ -215,8 +215,7 @@ test('every combination of DT_RPATH, DT_RUNPATH and LD_LIBRARY_PATH is searched 
   assert.is(compared, 1024)
 })
 
-const hasMusl = existsSync(MUSL) && spawnSync('musl-gcc', ['--version']).status === 0
-const testMusl = hasMusl ? test : test.skip
+const testMusl = requires(tests, 'musl-gcc', 'native')
 
 testMusl('every combination of DT_RPATH, DT_RUNPATH and LD_LIBRARY_PATH is searched as musl does', () => {
   const compared = comparesPaths('musl-gcc', MUSL)
@@ -399,7 +398,7 @@ agrees('-z nodefaultlib: neither the default directories nor what the cache has 
 })
 
 const LDCONFIG = '/sbin/ldconfig'
-const testLdconfig = existsSync(LDCONFIG) && process.getuid?.() === 0 ? test : test.skip
+const testLdconfig = requires(tests, 'root', 'native')
 
 testLdconfig("this machine's cache, entry by entry", () => {
   const listed = execFileSync(LDCONFIG, ['-p'], {encoding: 'utf8', env: {LC_ALL: 'C'}, maxBuffer: 1 << 26})
@@ -476,4 +475,4 @@ testMusl('agrees with musl: its own names, $ORIGIN, short names, the path file',
   for (const program of programs) assert.equal(find(program), answers.get(program), program)
 })
 
-test.run()
+tests.run()

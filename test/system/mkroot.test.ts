@@ -10,7 +10,8 @@ import {entry, type Made, tar} from '../tar-writer.ts'
 /** Roots that are really lived in, and made under bad conditions. */
 
 const tests = suite('mkroot: system')
-const test = requires(tests, 'root', 'setpriv', 'busybox')
+const everywhere = requires(tests, 'root', 'setpriv', 'busybox')
+const test = requires(tests, 'root', 'setpriv', 'busybox', 'native')
 const here = scratch()
 fs.chmodSync(here, 0o755)
 const NOBODY = {uid: 65534, gid: 65534}
@@ -102,7 +103,7 @@ test('chroot "$(hew mkroot -q)" sh, in the place for roots', () => {
   assert.is(status, 0)
 })
 
-test('an ordinary user has roots of their own', () => {
+everywhere('an ordinary user has roots of their own', () => {
   const home = fresh()
   fs.mkdirSync(home, {mode: 0o700})
   fs.chownSync(home, NOBODY.uid, NOBODY.gid)
@@ -171,6 +172,7 @@ requires(
   'root',
   'busybox',
   'musl-gcc',
+  'native',
 )('on a machine with musl alone', () => {
   const machine = busyboxMachine()
   fs.writeFileSync(`${here}/hello.c`, '#include <stdio.h>\nint main(void) { puts("musl"); }\n')
@@ -248,7 +250,7 @@ function ended(child: ChildProcess): Promise<void> {
   })
 }
 
-test('a signal undoes everything, parents and all', async () => {
+everywhere('a signal undoes everything, parents and all', async () => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     const root = fresh()
     const child = spawn(HEW, ['mkroot', '-q', `${root}/a`], {stdio: 'ignore'})
@@ -260,7 +262,7 @@ test('a signal undoes everything, parents and all', async () => {
   }
 })
 
-test('two at once on one DIR: one makes it', async () => {
+everywhere('two at once on one DIR: one makes it', async () => {
   for (let i = 0; i < 5; i++) {
     const root = fresh()
     const outcomes = await Promise.all([1, 2, 3].map(() => outcome(['mkroot', '-q', root])))
@@ -293,7 +295,7 @@ function outcome(words: string[], env: NodeJS.ProcessEnv = process.env): Promise
   })
 }
 
-test('the disk is full: nothing is left', () => {
+everywhere('the disk is full: nothing is left', () => {
   const place = fresh()
   fs.mkdirSync(place)
   const archive = `${here}/large.tar`
@@ -338,7 +340,7 @@ function variedTree(): string {
 
 const FULL = ['--xattrs', '--xattrs-include=*', '--format=pax']
 
-test('a directory, copied: owners, modes, times, links, attributes', () => {
+everywhere('a directory, copied: owners, modes, times, links, attributes', () => {
   const tree = variedTree()
   assert.equal(snapshot(made('--from', tree)), snapshot(tree))
 })
@@ -611,7 +613,7 @@ for (const [name, [archive, comesTo]] of Object.entries(hostile))
     assert.equal(snapshot(canary), before)
   })
 
-test('hostile: an archive into a root with links out of it', () => {
+everywhere('hostile: an archive into a root with links out of it', () => {
   const before = snapshot(canary)
   const root = fresh()
   fs.mkdirSync(root)
@@ -701,7 +703,7 @@ async function withEndlessArchive(use: (pipe: string) => Promise<void>): Promise
   }
 }
 
-test('an import that is interrupted, or killed, leaves nothing or its mark', async () => {
+everywhere('an import that is interrupted, or killed, leaves nothing or its mark', async () => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
     const root = fresh()
     await withEndlessArchive(async pipe => {
@@ -716,7 +718,7 @@ test('an import that is interrupted, or killed, leaves nothing or its mark', asy
   }
 })
 
-test('an import of which both processes are killed -9 is unfinished, and made anew', async () => {
+everywhere('an import of which both processes are killed -9 is unfinished, and made anew', async () => {
   const root = fresh()
   await withEndlessArchive(async pipe => {
     const child = spawn(HEW, ['mkroot', '-q', root, '--from', pipe], {stdio: 'ignore'})
@@ -740,20 +742,23 @@ function fakeDebootstrap(body: string): NodeJS.ProcessEnv {
   return {...process.env, PATH: `${directory}:${process.env.PATH}`}
 }
 
-test('debootstrap that is interrupted, or whose hew is killed, ends with all its children and its root', async () => {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
-    const root = fresh()
-    const seconds = 1000 + count
-    const env = fakeDebootstrap(
-      `mkdir "$2/proc" "$2/d"; mount -t proc proc "$2/proc"; echo x > "$2/d/f"; trap '' INT TERM; sleep ${seconds}.25 & touch "$2/ready"; sleep ${seconds}.5; sleep 9`,
-    )
-    const child = spawn(HEW, ['mkroot', '-q', `${root}/r`, '--debootstrap', 'sid'], {stdio: 'ignore', env})
-    await until(() => fs.existsSync(`${root}/r/ready`))
-    child.kill(signal)
-    await ended(child)
-    await until(() => !isRunning(`sleep\0${seconds}`) && !fs.existsSync(root))
-  }
-})
+everywhere(
+  'debootstrap that is interrupted, or whose hew is killed, ends with all its children and its root',
+  async () => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
+      const root = fresh()
+      const seconds = 1000 + count
+      const env = fakeDebootstrap(
+        `mkdir "$2/proc" "$2/d"; mount -t proc proc "$2/proc"; echo x > "$2/d/f"; trap '' INT TERM; sleep ${seconds}.25 & touch "$2/ready"; sleep ${seconds}.5; sleep 9`,
+      )
+      const child = spawn(HEW, ['mkroot', '-q', `${root}/r`, '--debootstrap', 'sid'], {stdio: 'ignore', env})
+      await until(() => fs.existsSync(`${root}/r/ready`))
+      child.kill(signal)
+      await ended(child)
+      await until(() => !isRunning(`sleep\0${seconds}`) && !fs.existsSync(root))
+    }
+  },
+)
 
 function isRunning(commandLine: string): boolean {
   return fs.readdirSync('/proc').some(pid => {
@@ -783,6 +788,7 @@ requires(
   tests,
   'root',
   'debootstrap',
+  'native',
 )('a real Debian, by debootstrap', async () => {
   const found = await mirror()
   if (!found) return console.log('skipped: a real Debian, by debootstrap: no mirror of Debian answers')

@@ -20,7 +20,7 @@ import {basename, join, resolve} from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import {type Outcome, requires, scratch} from '../support.ts'
+import {IN_GUEST, type Outcome, requires, scratch} from '../support.ts'
 
 /** The stage alone: steps in, a container out. What the commands make of it is shown elsewhere, on the binary. */
 
@@ -182,14 +182,15 @@ const childOf = (pid: number) =>
 // ---- namespaces ----
 
 test('every namespace asked for is new, and no other', () => {
-  const list = 'for n in cgroup ipc mnt net pid time user uts; do readlink /proc/self/ns/$n; done'
-  const outside = ['cgroup', 'ipc', 'mnt', 'net', 'pid', 'time', 'user', 'uts'].map(n =>
-    readlinkSync(`/proc/self/ns/${n}`),
-  )
+  // Linux may be built without time namespaces.
+  const time = existsSync('/proc/self/ns/time') ? ['time'] : []
+  const names = ['cgroup', 'ipc', 'mnt', 'net', 'pid', ...time, 'user', 'uts']
+  const list = `for n in ${names.join(' ')}; do readlink /proc/self/ns/$n; done`
+  const outside = names.map(n => readlinkSync(`/proc/self/ns/${n}`))
   const inside = succeeds(list).trim().split('\n')
   const same = outside.filter((link, i) => inside[i] === link).map(link => link.replace(/:.*/, ''))
-  assert.equal(same, ['cgroup', 'time'])
-  const more = stage(plan(['sh', '-c', list], {kinds: `${ALL},time`, mounts: ['unshare', 'cgroup']}))
+  assert.equal(same, ['cgroup', ...time])
+  const more = stage(plan(['sh', '-c', list], {kinds: [ALL, ...time].join(), mounts: ['unshare', 'cgroup']}))
   assert.equal(
     more.stdout
       .trim()
@@ -1148,7 +1149,7 @@ asUser('an ordinary user: own id, and a range by newuidmap', () => {
 test('a thousand containers leave nothing', () => {
   const before = machine()
   const files = readdirSync(ROOT)
-  for (let i = 0; i < 1000; i++) assert.is(stage(plan(['true'])).status, 0)
+  for (let i = 0; i < (IN_GUEST ? 100 : 1000); i++) assert.is(stage(plan(['true'])).status, 0)
   assert.equal(machine(), before)
   assert.equal(readdirSync(ROOT), files)
   assert.ok(lstatSync(ROOT).isDirectory())
