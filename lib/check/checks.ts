@@ -1,9 +1,11 @@
 import * as fs from 'node:fs'
+import * as path from 'node:path'
 import {cgroupOf, isKernelsRoot, read, systemdRuns, topmost} from '../cgroups/hierarchies.ts'
 import {delegation} from '../cgroups/plan.ts'
 import {isTerminal} from '../cli/output.ts'
 import {DEVICES} from '../container/plan.ts'
 import {idMappings} from '../container/users.ts'
+import {stateDirectory} from '../containers/directory.ts'
 import type {Resources} from '../document/oci.ts'
 import {reason} from '../errors.ts'
 import {rootsDirectory} from '../root/roots.ts'
@@ -61,6 +63,7 @@ const ROWS: Row[] = [
         : missing(enters, "'hew enter' does not work here", 'the lines below say what is in the way'),
   },
   {id: 'roots', group: 'in short', title: 'a place for roots', find: roots},
+  {id: 'states', group: 'in short', title: 'a place for names', find: states},
   {id: 'ids', group: 'in short', title: 'more ids than one', find: ids},
   {id: 'filter', group: 'kernel', title: 'system calls', find: filter},
   {id: 'apparmor', group: 'kernel', title: 'AppArmor', find: confined},
@@ -139,6 +142,18 @@ function roots(): Finding {
     return fine(usual)
   } catch (error) {
     return limited(place === undefined ? reason(error) : `${place}: ${reason(error)}`, means, fix)
+  }
+}
+
+function states(): Finding {
+  try {
+    const directory = stateDirectory()
+    const there = fs.existsSync(directory)
+    // No name of a container begins with a dot.
+    fs.rmdirSync(fs.mkdtempSync(there ? `${directory}/.check-` : `${path.dirname(directory)}/.hew-check-`))
+    return fine(directory)
+  } catch (error) {
+    return missing(reason(error), "no 'hew enter --name' or --detach: containers run unnamed")
   }
 }
 

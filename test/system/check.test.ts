@@ -29,6 +29,7 @@ const CLAIMS: Record<string, string> = {
   machine: 'hew enter --share user -r "$root" true',
   ids: 'hew enter --map auto -r "$root" -- chown 1:1 /tmp',
   roots: 'made=$(hew mkroot -q --empty) && rm -r "$made"',
+  states: 'hew enter --name "claims-$(basename "$root")" -r "$root" true',
   memory: 'hew limit --json --memory 64M < "$document" | hew enter true',
   cpu: 'hew limit --json --cpu 50% < "$document" | hew enter true',
   pids: 'hew limit --json --pids 50 < "$document" | hew enter true',
