@@ -327,5 +327,5 @@ function terminal(): Finding {
     )
   const injects = read('/proc/sys/dev/tty/legacy_tiocsti') !== '0'
   const {columns, rows} = new (process.getBuiltinModule('node:tty').WriteStream)(fd)
-  return fine(`${TERM}, ${columns} x ${rows}${injects ? ', programs may type into it (TIOCSTI)' : ''}`)
+  return fine(`${TERM}, ${columns} x ${rows}${injects ? ', TIOCSTI is allowed' : ''}`)
 }
