@@ -1,5 +1,5 @@
 import {visible} from './shell.ts'
-import {lines, type Plan} from './step.ts'
+import {lines, type Plan, type Typed} from './step.ts'
 import {functionsOf} from './steps/functions.ts'
 import {typed} from './steps/line.ts'
 
@@ -9,7 +9,14 @@ import {typed} from './steps/line.ts'
  * @param title the command that it takes the place of
  */
 export function script(plan: Plan, title: string): string {
-  const all = lines(plan)
+  return scriptOf(lines(plan), title)
+}
+
+/**
+ * Lines as a script.
+ * @param title the command that it takes the place of
+ */
+export function scriptOf(all: Typed[], title: string): string {
   let before = ''
   const body = all.map(({line, because}) => {
     const comment = because === before ? '' : `\n# ${visible(because)}\n`

@@ -3,6 +3,11 @@ export function quote(word: string): string {
   return /^[\w@%+:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
 }
 
+/** A line of text for a file, by echo where every echo does the same with it. */
+export function echo(text: string): string {
+  return /^-?\d+$|^\w[\w :=,.-]*$/.test(text) ? `echo ${quote(text)}` : `printf '%s\\n' ${quote(text)}`
+}
+
 /** A path inside the root that the script calls "$root". */
 export function inRoot(path: string): string {
   const rest = path.replace(/^\/+/, '')

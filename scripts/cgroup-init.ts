@@ -1,12 +1,14 @@
 import * as fs from 'node:fs'
-import {CONTROLLERS, type Prepared, prepare} from '../lib/cgroups/prepare.ts'
-import {command, OUTPUT} from '../lib/cli/command.ts'
+import {perform} from '../lib/act.ts'
+import {words} from '../lib/cgroups/hierarchies.ts'
+import {CONTROLLERS, mounting, prepare} from '../lib/cgroups/prepare.ts'
+import {CHANGES, command, OUTPUT} from '../lib/cli/command.ts'
 import {list} from '../lib/cli/options.ts'
 import {describe, isTerminal, write} from '../lib/cli/output.ts'
+import {dryActs, telling} from '../lib/cli/perform.ts'
 import {type Source, source} from '../lib/cli/source.ts'
 import {NoDocument} from '../lib/document/read.ts'
-import {HewError, UsageError} from '../lib/errors.ts'
-import {encode, program} from '../lib/stage.ts'
+import {UsageError} from '../lib/errors.ts'
 
 const options = {
   controllers: {
@@ -14,6 +16,7 @@ const options = {
     help: `the controllers to enable (default: what there is of ${CONTROLLERS.join(',')})`,
   },
   'evacuate-to': {value: 'NAME', help: 'the cgroup that takes up the processes (default other-procs)'},
+  ...CHANGES,
   ...OUTPUT,
 } as const
 
@@ -40,9 +43,19 @@ export default command(
       const unknown = controllers?.find(name => !CONTROLLERS.includes(name))
       if (unknown) throw new UsageError(`--controllers ${unknown}: there are ${CONTROLLERS.join(', ')}`)
       const from = piped()
-      const prepared = prepare({controllers, evacuateTo, mount})
-      if (from) write(1, describe(from.configuration, [['root', from.root], ...summary(prepared)], given))
-      else write(1, given.json ? `${JSON.stringify(prepared)}\n` : text(prepared))
+      const asked = {controllers, evacuateTo}
+      if (given['dry-run']) {
+        const document = from && describe(from.configuration, [], {quiet: given.quiet, json: true})
+        return dryActs([...mounting(), ...prepare(asked).acts], 'hew cgroup-init', document)
+      }
+      const tell = telling('hew cgroup-init', given)
+      perform(mounting(), tell)
+      const {found, cgroup, before, acts} = prepare(asked)
+      const {moved} = perform(acts, tell)
+      const after = cgroup === undefined ? [] : words(`${cgroup}/cgroup.subtree_control`)
+      const done = {found, ...(cgroup !== undefined && {cgroup}), moved: moved.size, before, after}
+      if (from) write(1, describe(from.configuration, [['root', from.root], ...summary(done)], given))
+      else write(1, given.json ? `${JSON.stringify(done)}\n` : text(done))
     },
   },
   import.meta,
@@ -60,7 +73,16 @@ function piped(): Source | undefined {
   }
 }
 
-function summary({found, cgroup, moved, before, after}: Prepared): [string, string][] {
+/** What was found, and what was done. */
+interface Done {
+  found: string
+  cgroup?: string
+  moved: number
+  before: string[]
+  after: string[]
+}
+
+function summary({found, cgroup, moved, before, after}: Done): [string, string][] {
   if (cgroup === undefined) return [['cgroups', found]]
   return [
     ['cgroups', `${found} (${cgroup})`],
@@ -69,27 +91,8 @@ function summary({found, cgroup, moved, before, after}: Prepared): [string, stri
   ]
 }
 
-function text(prepared: Prepared): string {
-  return summary(prepared)
+function text(done: Done): string {
+  return summary(done)
     .map(([term, text]) => `${term.padEnd(7)}  ${text}\n`)
     .join('')
-}
-
-/** mount(2) is the stage's to call: a container of nothing but hew has no mount(8). */
-function mount(at: string): void {
-  const {spawnSync} = process.getBuiltinModule('node:child_process')
-  const options = ['nosuid', 'nodev', 'noexec']
-  const words = encode(
-    [
-      {do: 'root', path: '/'},
-      {do: 'mount', type: 'cgroup2', source: 'cgroup2', path: at, options},
-    ],
-    {as: 'hew cgroup-init'},
-  )
-  const {status} = spawnSync(program(), ['cgroup-init'], {
-    argv0: 'hew-stage',
-    env: Object.fromEntries(words.entries()),
-    stdio: ['ignore', 'ignore', 'inherit'],
-  })
-  if (status !== 0) throw new HewError(`cgroups are not mounted here, and cannot be mounted at ${at}`)
 }

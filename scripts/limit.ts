@@ -1,10 +1,12 @@
+import {type Act, perform} from '../lib/act.ts'
 import {resources, type Wishes} from '../lib/cgroups/limits.ts'
-import {limitRunning, type Target, targetOf, useText} from '../lib/cgroups/running.ts'
+import {limitActs, type Target, targetOf, useText} from '../lib/cgroups/running.ts'
 import {limitsText} from '../lib/cgroups/text.ts'
 import {assignment, bandwidth, count, cpuset, deviceLimits, memory, size} from '../lib/cgroups/values.ts'
-import {command, OUTPUT} from '../lib/cli/command.ts'
+import {CHANGES, command, OUTPUT} from '../lib/cli/command.ts'
 import type {Values} from '../lib/cli/options.ts'
 import {describe, isTerminal, write} from '../lib/cli/output.ts'
+import {dryActs, telling} from '../lib/cli/perform.ts'
 import {piped, sourceOf} from '../lib/cli/source.ts'
 import {containerOf, findId, isState, running} from '../lib/containers/find.ts'
 import type {State} from '../lib/containers/state.ts'
@@ -30,6 +32,7 @@ const options = {
     help: 'rbps, wbps, riops, wiops of a block device, as in /dev/sda:wbps=1M',
   },
   set: {value: 'FILE=VALUE', many: true, help: 'any other file of the cgroup, as in memory.low=20M'},
+  ...CHANGES,
   ...OUTPUT,
 } as const
 
@@ -77,18 +80,29 @@ function targetNamed(word: string): Target {
   return target
 }
 
-function act(targets: Target[], wishes: Wishes | undefined, given: Given): void {
-  if (wishes) for (const target of targets) limitRunning(target, wishes)
+function act(targets: Target[], wishes: Wishes | undefined, given: Given): void | Promise<void> {
+  if (given['dry-run']) return dryActs(actsOf(targets, wishes), 'hew limit')
+  limit(targets, wishes, given)
   if (!given.quiet) write(1, targets.map(target => useText(target, given.json)).join(given.json ? '' : '\n'))
 }
 
+function actsOf(targets: Target[], wishes: Wishes | undefined): Act[] {
+  return wishes ? targets.flatMap(target => limitActs(target, wishes)) : []
+}
+
+function limit(targets: Target[], wishes: Wishes | undefined, given: Given): void {
+  for (const target of targets) perform(actsOf([target], wishes), telling('hew limit', given))
+}
+
 /** A container of the pipe is limited at once, and the document goes on to the next command. */
-function pass(document: State, wishes: Wishes | undefined, {json, quiet}: Given): void {
+function pass(document: State, wishes: Wishes | undefined, given: Given): void | Promise<void> {
   const container = running(containerOf(document))
   const target = containerTarget(container)
-  if (wishes) limitRunning(target, wishes)
-  const passedOn = json || !isTerminal(1) ? `${JSON.stringify(document)}\n` : useText(target, false)
-  write(1, quiet ? `${container.root}\n` : passedOn)
+  const text = `${JSON.stringify(document)}\n`
+  if (given['dry-run']) return dryActs(actsOf([target], wishes), 'hew limit', text)
+  limit([target], wishes, given)
+  const passedOn = given.json || !isTerminal(1) ? text : useText(target, false)
+  write(1, given.quiet ? `${container.root}\n` : passedOn)
 }
 
 function limited(configuration: Configuration, wishes: Wishes | undefined): Configuration {

@@ -1,9 +1,12 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {command} from '../lib/cli/command.ts'
-import {write} from '../lib/cli/output.ts'
-import {HewError, reason, UsageError} from '../lib/errors.ts'
+import {CHANGES, command} from '../lib/cli/command.ts'
+import {dryRun, explained} from '../lib/cli/perform.ts'
+import {HewError, UsageError} from '../lib/errors.ts'
 import {packaged} from '../lib/launch.ts'
+import {quote} from '../lib/shell.ts'
+import {become} from '../lib/stage.ts'
+import type {Plan} from '../lib/step.ts'
 
 /** The commands that get a link; others are reached as `hew NAME`, since systems have programs of these names. */
 export const LINKS = ['mkroot', 'copy-deps', 'cgroup-init', 'limit', 'enter']
@@ -17,18 +20,21 @@ export default command(
       `Makes symbolic links in DIR (for example /usr/local/bin) from ${LINKS.join(', ')} to this binary, which answers to the name that it is called by.`,
       'Nothing is overwritten: when one of the names is taken, no link is made.',
     ],
-    options: {},
+    options: CHANGES,
     examples: [['hew link /usr/local/bin', 'then: mkroot | enter']],
-    run: ({operands: [directory, ...more]}) => {
+    run: async ({options: given, operands: [directory, ...more]}) => {
       if (directory === undefined || more.length > 0) throw new UsageError('one DIR is needed: hew link DIR')
       if (!packaged) throw new HewError('only the built binary can be linked to: dist/hew link DIR')
-      link(path.resolve(directory), process.execPath)
+      const at = path.resolve(directory)
+      const plan = linkPlan(at, process.execPath)
+      if (await dryRun(plan, `hew link ${quote(at)}`, given)) return
+      become(plan, {as: 'hew link', title: `link ${at}`, explain: explained(given)})
     },
   },
   import.meta,
 )
 
-function link(directory: string, binary: string): void {
+function linkPlan(directory: string, binary: string): Plan {
   if (!fs.statSync(directory, {throwIfNoEntry: false})?.isDirectory())
     throw new HewError(`${directory} is not a directory: make it first, with 'mkdir -p ${directory}'`)
   const paths = LINKS.map(name => path.join(directory, name))
@@ -37,18 +43,21 @@ function link(directory: string, binary: string): void {
     throw new HewError(
       `not overwritten, and no link made: ${taken.join(', ')} ${taken.length > 1 ? 'are' : 'is'} there already`,
     )
-  const made: string[] = []
-  try {
-    for (const at of paths) {
-      if (isLinkTo(at, binary)) continue
-      fs.symlinkSync(binary, at)
-      made.push(at)
-    }
-  } catch (error) {
-    for (const at of made) fs.rmSync(at, {force: true})
-    throw new HewError(`no links can be made in ${directory}: ${reason(error)}`)
-  }
-  write(1, paths.map(at => `${at} -> ${binary}\n`).join(''))
+  return [
+    {do: 'begin'},
+    {do: 'root', path: directory},
+    ...LINKS.map(
+      name =>
+        ({
+          do: 'symlink',
+          target: binary,
+          path: `/${name}`,
+          why: 'Commands by their own names. ln(1)',
+        }) as const,
+    ),
+    {do: 'print', text: paths.map(at => `${at} -> ${binary}\n`).join(''), why: 'What was made'},
+    {do: 'keep'},
+  ]
 }
 
 function isLinkTo(at: string, binary: string): boolean {

@@ -1,8 +1,10 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {HewError, reason, UsageError} from '../errors.ts'
+import type {Act} from '../act.ts'
+import {HewError, UsageError} from '../errors.ts'
 import {cgroupOf, type Hierarchy, hierarchies, read, words} from './hierarchies.ts'
 import {resources, type Setting, settings, type Wishes} from './limits.ts'
+import {members, processes} from './members.ts'
 import {cgroupName, inherited, type Part, parts, versionOf} from './plan.ts'
 import {number, useOf} from './use.ts'
 import {bandwidthText, bytesText} from './values.ts'
@@ -13,14 +15,16 @@ export interface Target {
   word: string
   /** What a cgroup that is made for it is called. */
   name: string
-  /** Its processes, the first one first. */
-  pids(): number[]
+  /** Its first process; all that it started is the target's as well. */
+  pid?: number
+  /** Cgroups that are known to hold nothing else. */
+  groups: string[]
   /** The directory of the cgroup that it is in. */
   at(hierarchy: Hierarchy): string | undefined
   /** A cgroup that is known to be its alone. */
   own?(hierarchy: Hierarchy): string | undefined
-  /** Told of a cgroup before it is made for it; what it returns takes that back. */
-  given?(directory: string): () => void
+  /** The file in which cgroups are noted before they are made for it. */
+  notes?: string
 }
 
 /**
@@ -36,8 +40,7 @@ export function targetOf(word: string): Target | undefined {
         .map(above => `${above}/${word}`)
         .find(directory => fs.statSync(directory, {throwIfNoEntry: false})?.isDirectory())
     const found = hierarchies().flatMap(h => at(h) ?? [])
-    const pids = (): number[] => [...new Set(found.flatMap(directory => processes(directory)))]
-    if (found.length > 0) return {word, name: word, pids, at}
+    if (found.length > 0) return {word, name: word, groups: found, at}
   }
   return undefined
 }
@@ -50,28 +53,7 @@ function byPid(word: string): Target {
   const [child] = comm === 'hew:supervisor' ? words(`/proc/${given}/task/${given}/children`) : []
   const pid = child === undefined ? given : Number(child)
   const name = cgroupName(`${(read(`/proc/${pid}/comm`) ?? comm).replaceAll('/', '-')}-${pid}`)
-  return {word, name, pids: () => [pid, ...descendants(pid)], at: h => cgroupOf(pid, h)}
-}
-
-/** All that a process started, and that nobody else has adopted. */
-export function descendants(pid: number): number[] {
-  const parents = new Map<number, number[]>()
-  for (const name of fs.readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue
-    // The name in parentheses may hold anything: proc_pid_stat(5).
-    const parent = Number(
-      read(`/proc/${name}/stat`)
-        ?.replace(/^.*\) . /s, '')
-        .split(' ')[0],
-    )
-    parents.set(parent, [...(parents.get(parent) ?? []), Number(name)])
-  }
-  const below = (of: number): number[] => (parents.get(of) ?? []).flatMap(child => [child, ...below(child)])
-  return below(pid)
-}
-
-function processes(directory: string): number[] {
-  return words(`${directory}/cgroup.procs`).map(Number)
+  return {word, name, pid, groups: [], at: h => cgroupOf(pid, h)}
 }
 
 /** The cgroup that hew is in, and those above it: what is in one of these may be moved to one of its own. */
@@ -89,33 +71,29 @@ function ownCgroup(target: Target, h: Hierarchy): string | undefined {
   const at = target.at(h)
   const above = chain(h)
   if (at === undefined || above.includes(at) || !above.includes(path.dirname(at))) return undefined
-  const own = target.pids()
+  const own = members(target)
   return processes(at).every(pid => own.includes(pid)) ? at : undefined
 }
 
 /**
- * Limits what runs already, at once: all limits or none. Without a cgroup of its own it gets one.
- * @throws HewError nothing was changed
+ * What limits something that runs already. Without a cgroup of its own it gets one.
+ * @throws HewError it cannot be limited so
  */
-export function limitRunning(target: Target, wishes: Wishes): void {
+export function limitActs(target: Target, wishes: Wishes): Act[] {
   const found = hierarchies()
   const before = wishes.swap === undefined ? {} : presentMemory(target, wishes, found)
   const wanted = parts(settings(resources(before, wishes), versionOf(found)), found)
-  const change = new Change()
-  for (const {above} of wanted) sweepEnded(above)
-  try {
-    for (const part of wanted) {
-      const own = ownCgroup(target, part.hierarchy)
-      if (own === undefined) moveToOwn(target, part, change)
-      else {
-        refuseBelowUse(target, part, own)
-        for (const setting of ordered(part.settings, own)) change.set(own, setting)
-      }
-    }
-  } catch (error) {
-    change.undo()
-    throw error
-  }
+  const acts = wanted.flatMap((part): Act[] => {
+    const own = ownCgroup(target, part.hierarchy)
+    if (own === undefined) return moveToOwn(target, part)
+    refuseBelowUse(target, part, own)
+    return limits(own, ordered(part.settings, own))
+  })
+  return [...wanted.map(({above}): Act => ({do: 'sweep-ended', path: above})), ...acts]
+}
+
+function limits(path: string, list: Setting[]): Act[] {
+  return list.map(({file, value, optional = false}) => ({do: 'limit-cgroup', path, file, value, optional}))
 }
 
 /** --swap alone is on top of the limit that there is. */
@@ -129,46 +107,21 @@ function presentMemory(target: Target, wishes: Wishes, found: Hierarchy[]) {
   return {memory: {limit}}
 }
 
-function moveToOwn(target: Target, {hierarchy, above, settings}: Part, change: Change): void {
+function moveToOwn(target: Target, {hierarchy, above, settings}: Part): Act[] {
+  const {word, name, pid, groups, notes} = target
   const from = target.at(hierarchy)
-  if (from === undefined)
-    throw new HewError(`the cgroup of ${target.word} cannot be seen below ${hierarchy.mount}`)
+  if (from === undefined) throw new HewError(`the cgroup of ${word} cannot be seen below ${hierarchy.mount}`)
   if (!chain(hierarchy).includes(from))
     throw new HewError(
-      `${target.word} shares the cgroup ${from} with others: moved to one of its own it would escape from the limits there`,
+      `${word} shares the cgroup ${from} with others: moved to one of its own it would escape from the limits there`,
     )
-  const own = `${above}/${target.name}`
-  change.make(own, target.given)
-  for (const setting of [...inherited(hierarchy, above, settings), ...settings]) change.set(own, setting)
-  // They fork meanwhile: again, until none is left behind.
-  for (let left = inside(target, from); left.length > 0; left = inside(target, from))
-    for (const pid of left) change.move(pid, from, own)
-  if (processes(own).length === 0) throw new HewError(`${target.word} has ended`)
-  fs.chmodSync(own, 0o755 | MADE_FOR_A_PROCESS)
-}
-
-/** The sticky bit, which means nothing to the kernel on a cgroup: set once the process is in, so that empty means ended. */
-const MADE_FOR_A_PROCESS = 0o1000
-
-/**
- * Removes the cgroups in a directory that were made for a process, and in which nobody is any more: its end is not waited for by
- * anybody. Those that others made stay.
- */
-export function sweepEnded(above: string): void {
-  for (const name of fs.readdirSync(above)) {
-    const directory = `${above}/${name}`
-    try {
-      const {mode, uid} = fs.lstatSync(directory)
-      if (mode & MADE_FOR_A_PROCESS && uid === process.geteuid!()) fs.rmdirSync(directory)
-    } catch {
-      // EBUSY: somebody is in it. ENOENT: another hew was faster.
-    }
-  }
-}
-
-function inside(target: Target, directory: string): number[] {
-  const there = new Set(processes(directory))
-  return target.pids().filter(pid => there.has(pid))
+  const to = `${above}/${name}`
+  return [
+    ...(notes === undefined ? [] : [{do: 'note-cgroup', path: to, file: notes} as const]),
+    {do: 'make-cgroup', path: to},
+    ...limits(to, [...inherited(hierarchy, above, settings), ...settings]),
+    {do: 'gather', word, from, to, groups, ...(pid !== undefined && {pid})},
+  ]
 }
 
 /** v1 holds that memory and swap together are never less than memory alone, between two writes as well. */
@@ -193,85 +146,6 @@ function refuseBelowUse(target: Target, {settings}: Part, own: string): void {
   throw new HewError(
     `${target.word} uses ${bytesText(use)} of memory now, more than ${bytesText(bytes)}: nothing was changed${force}`,
   )
-}
-
-/** What was changed, so that it can be taken back. */
-class Change {
-  private readonly done: (() => void)[] = []
-
-  make(directory: string, tell: Target['given']): void {
-    const back = tell?.(directory)
-    if (back) this.done.push(back)
-    try {
-      fs.mkdirSync(directory)
-    } catch (error) {
-      throw new HewError(`cannot make the cgroup ${directory}: ${reason(error)}`)
-    }
-    this.done.push(() => fs.rmdirSync(directory))
-  }
-
-  set(directory: string, {file, value, optional}: Setting): void {
-    const at = `${directory}/${file}`
-    const before = read(at)
-    try {
-      writeValue(at, value)
-    } catch (error) {
-      const {code} = error as NodeJS.ErrnoException
-      if (optional && code === 'ENOENT') return
-      throw new HewError(
-        `cannot set ${at} to '${value}': ${WHY[code ?? ''] ?? reason(error)}: nothing was changed`,
-      )
-    }
-    if (before !== undefined) this.done.push(() => writeValue(at, restored(file, value, before)))
-  }
-
-  move(pid: number, from: string, to: string): void {
-    try {
-      writeValue(`${to}/cgroup.procs`, `${pid}`)
-    } catch (error) {
-      // It has ended meanwhile.
-      if ((error as NodeJS.ErrnoException).code === 'ESRCH') return
-      throw new HewError(
-        `cannot move the process ${pid} to the cgroup ${to}: ${reason(error)}: nothing was changed`,
-      )
-    }
-    this.done.push(() => writeValue(`${from}/cgroup.procs`, `${pid}`))
-  }
-
-  undo(): void {
-    for (const back of this.done.reverse())
-      try {
-        back()
-      } catch {
-        // A process that has ended, or a cgroup that somebody else has removed.
-      }
-  }
-}
-
-const WHY: Record<string, string> = {
-  ENOENT: 'these cgroups have no such limit',
-  EINVAL: 'the kernel does not take this value',
-  ERANGE: 'the kernel does not take this value',
-  EBUSY: 'more than that is used now',
-  ENODEV: 'there is no such device',
-}
-
-/** Files of cgroups are there or not, and one write is one value. */
-export function writeValue(file: string, value: string): void {
-  const fd = fs.openSync(file, fs.constants.O_WRONLY)
-  try {
-    fs.writeSync(fd, value)
-  } finally {
-    fs.closeSync(fd)
-  }
-}
-
-/** Most files take what they show; those with a line for each device take one of them. */
-function restored(file: string, value: string, before: string): string {
-  if (file !== 'io.max' && !file.startsWith('blkio.throttle.')) return before
-  const [device] = value.split(' ')
-  const line = before.split('\n').find(line => line.startsWith(`${device} `))
-  return line ?? `${device} ${file === 'io.max' ? 'rbps=max wbps=max riops=max wiops=max' : '0'}`
 }
 
 /** Limits and use of a target, for a person or as a line of JSON. */

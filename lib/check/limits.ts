@@ -1,8 +1,8 @@
 import * as fs from 'node:fs'
+import {writeValue} from '../cgroups/evacuate.ts'
 import {cgroupOf, type Hierarchy, read} from '../cgroups/hierarchies.ts'
 import {type Setting, settings} from '../cgroups/limits.ts'
 import {inherited, parts, versionOf} from '../cgroups/plan.ts'
-import {writeValue} from '../cgroups/running.ts'
 import type {Resources} from '../document/oci.ts'
 import {reason} from '../errors.ts'
 

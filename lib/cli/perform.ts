@@ -1,6 +1,7 @@
+import type {Act} from '../act.ts'
 import {HewError} from '../errors.ts'
 import {explaining} from '../launch.ts'
-import {type Plan, refusal} from '../step.ts'
+import {lines, type Plan, refusal} from '../step.ts'
 import {write} from './output.ts'
 
 /** What CHANGES (command.ts) gives. */
@@ -23,4 +24,16 @@ export async function dryRun(plan: Plan, title: string, given: Given): Promise<b
   const {script} = await import('../script.ts')
   write(1, script(plan, title))
   return true
+}
+
+/** For perform() of act.ts: says each line, where that is asked for. */
+export function telling(as: string, given: Given): ((line: string) => void) | undefined {
+  return explained(given) ? line => write(2, `${as}: ${line}\n`) : undefined
+}
+
+/** Acts as a script. @param document what it prints at the end, as the command does in a pipe */
+export async function dryActs(acts: Act[], title: string, document?: string): Promise<void> {
+  const [{scriptOf}, {actLines}] = await Promise.all([import('../script.ts'), import('../act.ts')])
+  const passedOn = document === undefined ? [] : lines([{do: 'print', text: document}])
+  write(1, scriptOf([...actLines(acts), ...passedOn], title))
 }

@@ -1,5 +1,5 @@
+import {writeValue} from '../cgroups/evacuate.ts'
 import {read} from '../cgroups/hierarchies.ts'
-import {writeValue} from '../cgroups/running.ts'
 import {HewError, reason} from '../errors.ts'
 import {ownCgroups, patiently} from './cgroups.ts'
 import type {Container} from './state.ts'

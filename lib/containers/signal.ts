@@ -1,5 +1,5 @@
 import {constants} from 'node:os'
-import {writeValue} from '../cgroups/running.ts'
+import {writeValue} from '../cgroups/evacuate.ts'
 import {HewError, UsageError} from '../errors.ts'
 import {nearest} from '../nearest.ts'
 import {carryOut} from '../stage.ts'

@@ -1,8 +1,6 @@
-import * as fs from 'node:fs'
 import * as path from 'node:path'
 import {cgroupOf, type Hierarchy} from '../cgroups/hierarchies.ts'
-import {descendants, type Target} from '../cgroups/running.ts'
-import {processesIn} from './cgroups.ts'
+import type {Target} from '../cgroups/running.ts'
 import {type Container, GIVEN} from './state.ts'
 
 /** A container as `hew limit` sees it: what holds its processes, and where it may get another cgroup. */
@@ -13,14 +11,10 @@ export function containerTarget({id, directory, first, cgroups, supervisor}: Con
     word: id,
     // The supervisor removes those of one name.
     name: cgroups[0] === undefined ? id : path.basename(cgroups[0]),
-    pids: () => [...new Set([pid, ...descendants(pid), ...processesIn(cgroups)])],
+    pid,
+    groups: cgroups,
     at: h => own(h) ?? cgroupOf(pid, h),
     own,
-    given: at => {
-      const file = `${directory}/${GIVEN}`
-      const before = fs.existsSync(file) ? fs.readFileSync(file) : ''
-      fs.appendFileSync(file, `${at}\n`, {mode: 0o600})
-      return () => fs.writeFileSync(file, before)
-    },
+    notes: `${directory}/${GIVEN}`,
   }
 }

@@ -1,4 +1,4 @@
-import {quote} from '../shell.ts'
+import {echo, quote} from '../shell.ts'
 import type {Table} from '../step.ts'
 
 /** Where a container's cgroup goes: below this one, in this kind of hierarchy. */
@@ -41,7 +41,7 @@ export const cgroupSteps: Table<CgroupSteps> = {
     because: 'Its limits, before anything runs in it. cgroups(7)',
     shell: s => {
       const path = quote(`${s.path}/${s.file}`)
-      return `${s.optional ? `[ ! -e ${path} ] || ` : ''}echo ${quote(s.value)} > ${path}`
+      return `${s.optional ? `[ ! -e ${path} ] || ` : ''}${echo(s.value)} >${path}`
     },
     words: s => [s.cgroup, s.file, s.value, s.optional ? 'if-there' : 'must'],
     check: unchecked,

@@ -331,6 +331,104 @@ merge() {
     done
 }`,
   },
+  repair_cgroup: {
+    does: 'repair_cgroup CGROUP: one that is "domain threaded" becomes a domain again, when nothing is enabled in it',
+    needs: ['refuse'],
+    text: `
+repair_cgroup() {
+    if [ ! -e "$1/cgroup.type" ]; then return; fi # the kernel's own root
+    read -r type <"$1/cgroup.type"
+    if [ "$type" = "domain threaded" ]; then
+        off=
+        for controller in $(cat "$1/cgroup.subtree_control"); do off="$off -$controller"; done
+        if [ -n "$off" ]; then echo "\${off# }" >"$1/cgroup.subtree_control"; fi
+        read -r type <"$1/cgroup.type"
+    fi
+    [ "$type" = domain ] || refuse "the cgroup $1 is \\"$type\\""
+}`,
+  },
+  evacuate: {
+    does: 'evacuate CGROUP TO: its processes move, again and again until none is left: they fork meanwhile, and end. 0 is a process\nof another PID namespace, and to write it would mean this one.',
+    needs: ['refuse'],
+    text: `
+evacuate() {
+    rounds=0
+    while read -r first <"$1/cgroup.procs"; do
+        rounds=$((rounds + 1))
+        [ "$rounds" -le 1000 ] || refuse "processes keep coming to $1, $first is there now (0: one that belongs to another PID namespace)"
+        [ -d "$2" ] || mkdir "$2"
+        while read -r pid; do
+            if [ "$pid" != 0 ]; then echo "$pid" >"$2/cgroup.procs" || :; fi
+        done <"$1/cgroup.procs" 2>/dev/null
+    done
+}`,
+  },
+  enable_controllers: {
+    does: 'enable_controllers CGROUP TO CONTROLLER...: those that there are. All or none are written, and EBUSY says that a process\nhas come in: it moves TO there.',
+    needs: ['evacuate', 'refuse'],
+    text: `
+enable_controllers() {
+    cgroup=$1
+    to=$2
+    shift 2
+    on=
+    for controller; do
+        case " $(cat "$cgroup/cgroup.controllers") " in *" $controller "*) on="$on +$controller" ;; esac
+    done
+    tries=0
+    until echo "\${on# }" 2>/dev/null >"$cgroup/cgroup.subtree_control"; do
+        tries=$((tries + 1))
+        [ "$tries" -le 100 ] || refuse "cannot enable \${on# } in $cgroup"
+        if [ -n "$to" ]; then evacuate "$cgroup" "$to"; fi
+    done
+}`,
+  },
+  family: {
+    does: 'family PID: it, and all that it started and nobody else has adopted',
+    needs: [],
+    text: `
+family() {
+    grep -s '^PPid:' /proc/[0-9]*/status | awk -F '[/:\\t]' -v first="$1" '
+        {parent[$3] = $NF}
+        END {
+            for (pid in parent) {
+                at = pid
+                while (at != first && at in parent) at = parent[at]
+                if (at == first) print pid
+            }
+        }'
+}`,
+  },
+  gather: {
+    does: 'gather FROM TO PID CGROUP...: the family of PID, and what is in other cgroups, again and again until none is left: they fork\nmeanwhile, and end',
+    needs: ['family', 'refuse'],
+    text: `
+gather() {
+    from=$1
+    to=$2
+    first=$3
+    shift 3
+    rounds=0
+    left=yes
+    while [ -n "$left" ]; do
+        rounds=$((rounds + 1))
+        [ "$rounds" -le 1000 ] || refuse "cannot move the process$left to $to"
+        all=" $(family "$first" | tr '\\n' ' ')"
+        for cgroup; do all="$all$(tr '\\n' ' ' <"$cgroup/cgroup.procs")"; done
+        left=
+        for pid in $(cat "$from/cgroup.procs"); do
+            case $all in
+                *" $pid "*)
+                    left="$left $pid"
+                    echo "$pid" 2>/dev/null >"$to/cgroup.procs" || :
+                    ;;
+            esac
+        done
+    done
+    read -r first <"$to/cgroup.procs" || refuse "all have ended"
+    chmod 1755 "$to" # a mark: the next hew limit removes it, once it is empty
+}`,
+  },
 } as const satisfies Record<string, Shared>
 
 /** A function of a printed script: what it is for, what it calls, its text. */

@@ -1,0 +1,66 @@
+import {HewError, reason} from './errors.ts'
+import {visible} from './shell.ts'
+import type {Faces, Typed} from './step.ts'
+import {type ActSteps, actSteps} from './steps/acts.ts'
+import {typed} from './steps/line.ts'
+
+/**
+ * What hew does itself, without the stage, at once: on cgroups of the machine. A step of this kind has three faces, and does not
+ * compile without any of them; it is refused before it is planned.
+ */
+export interface ActFaces<S> extends Pick<Faces<S>, 'because' | 'shell'> {
+  /** Does it. What comes back undoes it; nothing where that is not meant to be. */
+  run(step: S, tally: Tally): (() => void) | undefined
+}
+
+export type ActTable<Kinds> = {[K in keyof Kinds]: ActFaces<Kinds[K]>}
+
+export type Act = {[K in keyof ActSteps]: {do: K} & ActSteps[K]}[keyof ActSteps]
+
+/** What is counted on the way. */
+export interface Tally {
+  /** Processes that were moved. */
+  moved: Set<string>
+}
+
+function faces(act: Act): ActFaces<Act> {
+  return actSteps[act.do] as unknown as ActFaces<Act>
+}
+
+/** Acts as the lines that a person types instead. */
+export function actLines(acts: Act[]): Typed[] {
+  return acts
+    .map(act => ({line: faces(act).shell(act), because: faces(act).because}))
+    .filter(({line}) => line !== '')
+}
+
+/**
+ * Does one after the other; when one fails, those before it are undone.
+ * @param tell is given each line, once it is done
+ * @throws HewError what failed, behind its line where these are told
+ */
+export function perform(acts: Act[], tell?: (line: string) => void): Tally {
+  const tally: Tally = {moved: new Set()}
+  const undo: (() => void)[] = []
+  for (const act of acts) {
+    const line = tell ? visible(typed(faces(act).shell(act))) : ''
+    try {
+      const back = faces(act).run(act, tally)
+      if (back) undo.unshift(back)
+    } catch (error) {
+      for (const back of undo) attempt(back)
+      if (line === '') throw error
+      throw new HewError(`${line}  # ${error instanceof HewError ? error.message : reason(error)}`)
+    }
+    if (line !== '') tell?.(`${line}  # ok`)
+  }
+  return tally
+}
+
+function attempt(back: () => void): void {
+  try {
+    back()
+  } catch {
+    // A process that has ended, or a cgroup that somebody else has removed.
+  }
+}
