@@ -17,12 +17,20 @@ export function script(plan: Plan, title: string): string {
  * @param title the command that it takes the place of
  */
 export function scriptOf(all: Typed[], title: string): string {
-  let before = ''
-  const body = all.map(({line, because}) => {
-    const comment = because === before ? '' : `\n# ${visible(because)}\n`
-    before = because
-    return `${comment}${typed(line)}\n`
-  })
+  // Lines that only name something can stand before the command that all the others begin.
+  const chain = all.filter(({line}) => typeof line !== 'string' && 'before' in line)
+  let last = ''
+  const body = all
+    .filter(typed => !chain.includes(typed))
+    .map(({line, because}) => {
+      const comment = because === last ? '' : `\n# ${visible(because)}\n`
+      last = because
+      return `${comment}${typed(line)}\n`
+    })
+  if (chain.length > 0) {
+    const comments = chain.map(({because}) => `# ${visible(because)}\n`).join('')
+    body.push(`\n${comments}${chain.map(({line}) => typed(line)).join(' \\\n    ')}\n`)
+  }
   const text = `${functionsOf(all.map(({line}) => line))}${body.join('').trimStart()}`
   // shellcheck warns of names with a $ in them, which are meant as they are.
   const odd = /'[^']*[$`][^']*'/.test(body.join('')) ? '# shellcheck disable=SC2016\n' : ''

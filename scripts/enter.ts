@@ -6,6 +6,7 @@ import {size} from '../lib/cgroups/values.ts'
 import {CHANGES, command} from '../lib/cli/command.ts'
 import {list, type Values} from '../lib/cli/options.ts'
 import {isTerminal, write} from '../lib/cli/output.ts'
+import {dryRun, explained} from '../lib/cli/perform.ts'
 import {type Source, source} from '../lib/cli/source.ts'
 import {type Machine, machine} from '../lib/container/machine.ts'
 import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
@@ -23,9 +24,10 @@ import {
 import {PATH} from '../lib/document/defaults.ts'
 import type {Configuration} from '../lib/document/oci.ts'
 import {HewError, UsageError} from '../lib/errors.ts'
-import {callersFileLimit, explaining, packaged, VERDICT_FD} from '../lib/launch.ts'
+import {callersFileLimit, packaged, VERDICT_FD} from '../lib/launch.ts'
 import {type ExecProblem, explainExec} from '../lib/programs/explain.ts'
 import {execProblemText} from '../lib/programs/problem.ts'
+import {quote} from '../lib/shell.ts'
 import {become, carryOut} from '../lib/stage.ts'
 import type {Plan} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
@@ -87,6 +89,7 @@ const options = {
     help: 'how it ended goes there as JSON: status, what limits did, memory, CPU time',
   },
   explain: CHANGES.explain,
+  'dry-run': {help: 'with --by-hand: change nothing, and print that line as a script'},
   'by-hand': {
     help: 'only what the line `unshare ... chroot ROOT bash` of the lesson does: nothing mounted, all capabilities',
   },
@@ -110,8 +113,9 @@ export default command(
       ['hew enter -r /my-new-root -- ls -l /', 'one command in a root that is there already'],
       ['hew enter -r / --read-only --bind /src:/src:ro make -C /src', "the machine's own root, read-only"],
     ],
-    run: ({options: given, operands}) => {
+    run: async ({options: given, operands}) => {
       if (given['by-hand']) nothingElse(given)
+      if (given['dry-run']) onlyALine(given)
       if (given.name !== undefined) checkId(given.name)
       if (given.detach && given['die-with-parent'])
         throw new UsageError(
@@ -120,9 +124,9 @@ export default command(
       const logSize = logSizeOf(given)
       const from = source(given.root)
       try {
-        enter(given, operands, from, logSize)
+        await enter(given, operands, from, logSize)
       } catch (error) {
-        removeUnentered(from)
+        if (!given['dry-run']) removeUnentered(from)
         throw error
       }
     },
@@ -130,12 +134,12 @@ export default command(
   import.meta,
 )
 
-function enter(given: Given, operands: string[], from: Source, logSize: number): never {
+async function enter(given: Given, operands: string[], from: Source, logSize: number): Promise<void> {
   for (const {field, why} of from.passedOver) notHonoured(field, why)
   const here = machine()
   const asked = adjust(from.configuration, adjustments(given, operands, new Sysroot(from.root), here))
   const document = entered(given['by-hand'] ? byHand(asked, here, callersEnvironment()) : asked, from.root)
-  const claimed = claimFor(given, from.root, document)
+  const claimed = given['dry-run'] ? undefined : claimFor(given, from.root, document)
   try {
     const run: Run = {
       root: from.root,
@@ -146,17 +150,18 @@ function enter(given: Given, operands: string[], from: Source, logSize: number):
       dieWithParent: given['die-with-parent'] ? process.ppid : undefined,
       terminal: given.detach ? 'none' : from.piped && isTerminal(1) ? 'take' : 'keep',
       state: claimed ? stateSteps(claimed, given.detach ? logSize : undefined) : [],
-      limits: limitSteps(document, claimed?.id ?? cgroupName(from.root), given.verdict),
+      limits:
+        given['dry-run'] && !document.linux?.resources
+          ? []
+          : limitSteps(document, claimed?.id ?? cgroupName(from.root), given.verdict),
     }
     const {plan, passedOver} = given['by-hand']
       ? {plan: byHandPlan(run, here, document.process?.env ?? []), passedOver: []}
       : containerPlan(document, run, here)
     for (const {field, why} of passedOver) notHonoured(field, why)
-    return become(plan, {
-      as: 'hew enter',
-      title: `enter ${from.root}`,
-      explain: given.explain || explaining,
-    })
+    const title = `enter ${from.root}`
+    if (await dryRun(plan, `hew enter --by-hand -r ${quote(from.root)}`, given)) return
+    become(plan, {as: 'hew enter', title, explain: explained(given)})
   } catch (error) {
     if (claimed) release(claimed)
     throw error
@@ -212,6 +217,13 @@ function logSizeOf(given: Given): number {
   return bytes
 }
 
+/** What a line of a shell cannot do, or hew cannot say as one. */
+function onlyALine(given: Given): void {
+  if (!given['by-hand']) throw new UsageError('--dry-run goes with --by-hand: hew enter --by-hand --dry-run')
+  const more = (['detach', 'init', 'die-with-parent', 'verdict', 'name'] as const).find(name => given[name])
+  if (more) throw new UsageError(`--dry-run: the line of the lesson has no --${more}`)
+}
+
 /** --by-hand is one line of the lesson, and that has no other options. */
 function nothingElse(given: Given): void {
   const own = [
@@ -224,6 +236,7 @@ function nothingElse(given: Given): void {
     'die-with-parent',
     'verdict',
     'explain',
+    'dry-run',
     'help',
   ]
   const others = Object.entries(given).filter(([name, value]) => !own.includes(name) && isGiven(value))

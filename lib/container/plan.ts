@@ -126,7 +126,7 @@ export function byHandPlan(run: Run, machine: Machine, environment: string[]): P
     {do: 'pty'},
     {do: 'chroot'},
     ...fileLimit(run),
-    {do: 'env', variables: environment},
+    {do: 'env', variables: environment, callers: true},
     ...when(run.init, {do: 'init'}),
     {do: 'exec', command: run.command},
   ]
@@ -323,7 +323,7 @@ function deviceRules(document: Configuration, fresh: Set<NamespaceType>): Findin
 
 function fileLimit({fileLimit: limit}: Run): Plan {
   const [soft, hard] = limit?.split(':') ?? []
-  return soft && hard ? [{do: 'rlimit', name: 'nofile', soft, hard}] : []
+  return soft && hard ? [{do: 'rlimit', name: 'nofile', soft, hard, callers: true}] : []
 }
 
 /** The process itself: who it is, what it may do, what it sees. */

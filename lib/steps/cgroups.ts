@@ -48,7 +48,10 @@ export const cgroupSteps: Table<CgroupSteps> = {
   },
   'cgroup-join': {
     because: 'What is started from here on is counted there. cgroups(7)',
-    shell: s => s.paths.map(path => `echo $$ > ${quote(`${path}/cgroup.procs`)}`).join('; '),
+    shell: s => {
+      const joins = s.paths.map(path => `echo $$ >${quote(`${path}/cgroup.procs`)} && `).join('')
+      return {before: `sh -c ${quote(`${joins}exec "$@"`)} sh`}
+    },
     words: () => [],
     check: unchecked,
   },

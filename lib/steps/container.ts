@@ -71,13 +71,15 @@ export interface ContainerSteps {
   pivot: object
   /** Only the root directory changes, as the lesson does it: no protection. */
   chroot: object
-  rlimit: {name: string; soft: string; hard: string}
+  /** `callers`: as it was before Node changed it. */
+  rlimit: {name: string; soft: string; hard: string; callers?: boolean}
   umask: {mask: number}
   /** Who the command runs as, and what it may do. */
   identity: {uid: number; gid: number; groups: number[]; capabilities: CapabilitySets}
   'no-new-privs': object
   chdir: {path: string}
-  env: {variables: string[]}
+  /** `callers`: as it is, but for what the launcher has taken away. */
+  env: {variables: string[]; callers?: boolean}
   /** A small init as PID 1: hands signals on, reaps orphans. */
   init: object
   exec: {command: string[]}
@@ -150,8 +152,9 @@ export const containerSteps: Table<ContainerSteps> = {
   },
   clone: {
     because: 'Namespaces of its own. unshare(1), namespaces(7)',
-    shell: s =>
-      `unshare ${flags(s.kinds)}${s.kinds.includes('user') ? ' --map-root-user' : ''}`.replace(/ $/, ''),
+    shell: s => ({
+      before: `unshare ${flags(s.kinds)}${s.kinds.includes('user') ? ' --map-root-user' : ''}`.trimEnd(),
+    }),
     words: s => [
       s.kinds.join(',') || '-',
       s.mapping,
@@ -169,7 +172,8 @@ export const containerSteps: Table<ContainerSteps> = {
   },
   private: {
     because: 'Mounts from here on are seen by nobody else. mount_namespaces(7)',
-    shell: s => `mount --make-${s.how} /`,
+    // unshare(1) makes them private by itself.
+    shell: s => (s.how === 'rprivate' ? '' : `mount --make-${s.how} /`),
     words: s => [s.how],
     check: unchecked,
   },
@@ -267,13 +271,13 @@ export const containerSteps: Table<ContainerSteps> = {
   },
   chroot: {
     because: 'Only / changes: no protection. chroot(1), chroot(2)',
-    shell: () => 'exec chroot "$root"',
+    shell: () => ({before: 'chroot "$root"'}),
     words: none,
     check: unchecked,
   },
   rlimit: {
     because: 'prlimit(1), getrlimit(2)',
-    shell: s => `prlimit --pid $$ --${s.name}=${s.soft}:${s.hard}`,
+    shell: s => (s.callers ? '' : `prlimit --pid $$ --${s.name}=${s.soft}:${s.hard}`),
     words: s => [s.name, s.soft, s.hard],
     check: unchecked,
   },
@@ -304,7 +308,7 @@ export const containerSteps: Table<ContainerSteps> = {
   chdir: {because: 'chdir(2)', shell: s => `cd ${quote(s.path)}`, words: s => [s.path], check: unchecked},
   env: {
     because: 'A clean environment. env(1), environ(7)',
-    shell: s => `env -i ${s.variables.map(quote).join(' ')}`,
+    shell: s => (s.callers ? '' : {before: `env -i ${s.variables.map(quote).join(' ')}`}),
     words: s => [s.variables.length, ...s.variables],
     check: unchecked,
   },
@@ -316,7 +320,7 @@ export const containerSteps: Table<ContainerSteps> = {
   },
   exec: {
     because: 'The command takes the place of all this. execve(2)',
-    shell: s => `exec ${s.command.map(quote).join(' ')}`,
+    shell: s => ({before: s.command.map(quote).join(' ')}),
     words: s => [s.command.length, ...s.command],
     check: unchecked,
   },

@@ -448,7 +448,7 @@ export function functionsOf(lines: Line[]): string {
     used.add(name)
     for (const needed of FUNCTIONS[name as FunctionName].needs) use(needed)
   }
-  for (const line of lines) if (typeof line !== 'string') use(line.name)
+  for (const line of lines) if (typeof line !== 'string' && 'name' in line) use(line.name)
   return Object.entries(FUNCTIONS)
     .filter(([name]) => used.has(name))
     .map(([, {does, text}]) => `${does.replace(/^/gm, '# ')}${text}\n\n`)

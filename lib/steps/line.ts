@@ -1,12 +1,19 @@
 import {quote} from '../shell.ts'
 import type {FunctionName} from './functions.ts'
 
-/** A line that a person types; or a call of a function, which a script then has at its top (functions.ts). */
-export type Line = string | Call
+/**
+ * A line that a person types; a call of a function, which a script then has at its top (functions.ts); or words before the
+ * command, which starts as they say: `chroot "$root" bash`.
+ */
+export type Line = string | Call | Before
 
 interface Call {
   name: FunctionName
   words: string[]
+}
+
+interface Before {
+  before: string
 }
 
 /** The call of a function; words that are safe stay as they are. */
@@ -16,5 +23,6 @@ export function call(name: FunctionName, ...words: string[]): Call {
 
 /** A line as it is typed. */
 export function typed(line: Line): string {
-  return typeof line === 'string' ? line : [line.name, ...line.words.map(quote)].join(' ')
+  if (typeof line === 'string') return line
+  return 'before' in line ? line.before : [line.name, ...line.words.map(quote)].join(' ')
 }

@@ -45,6 +45,9 @@ const HOSTILE = [
   '$HOME',
 ]
 
+/** A root, and a cgroup, that no other test makes. */
+const UNIQUE = `by-hand-${process.pid}`
+
 const STARTED = BigInt(Date.now()) * 1_000_000n
 
 /** All there is to know of a tree, a line for each entry. Times are told of what is older than this test: the rest is new. */
@@ -89,6 +92,9 @@ function tree(root: string, coarse = false, untimed = false): string[] {
 
 const printed = `${here}/script`
 
+/** A document, whichever inode its root has. */
+const known = (text: string): string => text.replace(/("dev.hew.root":")\d+:\d+"/, '$1identity"')
+
 function clear(root: string): void {
   fs.rmSync(root, {recursive: true, force: true})
 }
@@ -130,7 +136,6 @@ function same({place, words, prepare = () => {}, env = {}, untimed, shells = SHE
     const [program = '', ...rest] = words
     const {stdout, stderr, status} = run(program, [...rest, printed], {cwd: applets})
     assert.equal([stderr, status], ['', 0], name)
-    const known = (text: string): string => text.replace(/("dev.hew.root":")\d+:\d+"/, '$1identity"')
     assert.is(known(stdout), known(done.stdout), name)
     assert.equal(
       tree(place, coarse, untimed === 'both' || (coarse && untimed !== undefined)),
@@ -323,6 +328,18 @@ asRoot('copy-deps: into a root with links of its own; a second time; --force, --
   same({...copy('--force', 'bash', 'ls', 'cat'), prepare: before})
 })
 
+asRoot('link', () => {
+  const directory = `${here}/place/$(touch pwned) bin`
+  same({
+    place: `${here}/place`,
+    words: ['link', directory],
+    prepare: () => {
+      fs.mkdirSync(directory, {recursive: true})
+      fs.symlinkSync(HEW, `${directory}/enter`)
+    },
+  })
+})
+
 asRoot('what would be overwritten: the script stops there as the command does', () => {
   fs.mkdirSync(`${root}/usr/bin`, {recursive: true})
   const {stdout} = hew('copy-deps', '--dry-run', '-r', root, 'ls')
@@ -349,7 +366,7 @@ asRoot('--explain, and HEW_EXPLAIN for a whole pipe', () => {
   const quiet = shell(`hew mkroot ${root} --empty`)
   clear(root)
   const told = shell(`hew mkroot ${root} --empty --explain`)
-  assert.is(told.stdout, quiet.stdout)
+  assert.is(known(told.stdout), known(quiet.stdout))
   assert.match(told.stderr, /^hew mkroot: directory 0755 \/usr {2}# ok$/m)
   clear(root)
   const pipe = shell(
@@ -362,7 +379,7 @@ asRoot('--explain, and HEW_EXPLAIN for a whole pipe', () => {
   assert.not.match(pipe.stdout, /HEW_/)
   for (const line of ['mkroot: new_root .*', 'copy-deps: copy .*/env', 'enter: unshare .*'])
     assert.match(pipe.stderr, new RegExp(`^hew ${line}  # ok$`, 'm'))
-  assert.match(pipe.stderr, /^hew enter: exec env$/m)
+  assert.match(pipe.stderr, /^hew enter: env$/m)
   fs.writeFileSync(`${root}/usr/bin/ls`, 'mine')
   const failed = hew('copy-deps', '--explain', '-r', root, 'ls')
   assert.match(
@@ -370,6 +387,67 @@ asRoot('--explain, and HEW_EXPLAIN for a whole pipe', () => {
     /\nhew copy-deps: copy \/usr\/bin\/ls {2}# .*\/usr\/bin\/ls exists and differs from .*\n$/,
   )
   clear(`${here}/place`)
+})
+
+/** What a process can say about itself. */
+const ABOUT = `
+  for kind in user mnt uts ipc net pid cgroup time; do
+    if [ "$(readlink /real/proc/self/ns/$kind)" = "$(cat /outside/$kind)" ]; then echo "$kind: shared"; else echo "$kind: own"; fi
+  done
+  cat /real/proc/self/uid_map /real/proc/self/gid_map /real/proc/self/setgroups
+  grep -E '^(Uid|Gid|Groups|NSpid|Cap|NoNewPrivs|Seccomp|Sig(Ign|Cgt|Blk))' /real/proc/self/status
+  cut -d ' ' -f 3- /real/proc/self/mountinfo | cut -d ' ' -f 1-6 | sort
+  cat /real/proc/self/limits
+  env | grep -v '^_=' | sort
+  pwd; umask; echo $$; hostname
+  exit 7`
+
+requires(test, 'root')('enter --by-hand: the one line of the lesson', () => {
+  const outer = `${here}/by hand's`
+  fs.mkdirSync(`${here}/outside`)
+  for (const kind of ['user', 'mnt', 'uts', 'ipc', 'net', 'pid', 'cgroup', 'time'])
+    fs.writeFileSync(`${here}/outside/${kind}`, fs.readlinkSync(`/proc/self/ns/${kind}`))
+  const made = hew('mkroot', outer, '--with', 'sh,cat,grep,readlink,cut,sort,env,hostname')
+  assert.is(made.status, 0, made.stderr)
+  fs.mkdirSync(`${outer}/real`)
+  fs.mkdirSync(`${outer}/outside`)
+  // Bind mounts are there for both, in a mount namespace of this test's own; /proc is not of the container's PID namespace.
+  const both = (line: string): Outcome =>
+    run('unshare', [
+      '--mount',
+      'sh',
+      '-c',
+      `mkdir -p "$0/real/proc" && mount --rbind /proc "$0/real/proc" && mount --bind '${here}/outside' "$0/outside" && ${line}`,
+      outer,
+    ])
+  const words = ['enter', '--by-hand', '-r', outer]
+  const dry = run(HEW, [...words, '--dry-run', 'sh', '-c', ABOUT])
+  assert.equal([dry.stderr, dry.status], ['', 0])
+  fs.writeFileSync(printed, dry.stdout)
+  assert.is(run('shellcheck', [printed]).stdout, '')
+  fs.writeFileSync(`${here}/about`, ABOUT)
+  const command = both(`exec '${HEW}' enter --by-hand -r "$0" -- sh -c "$(cat '${here}/about')"`)
+  assert.is(command.status, 7, command.stderr)
+  const script = both(`exec dash '${printed}'`)
+  assert.is(script.stderr, '')
+  const inner = ({stdout}: Outcome): string => stdout.replace(/^(NSpid:\t)\d+/m, '$1')
+  assert.is(inner(script), inner(command))
+  assert.is(script.status, 7)
+  const plain = run(HEW, [...words, '--dry-run', 'sh']).stdout
+  assert.match(
+    plain.replace(/ \\\n +/g, ' '),
+    /^unshare --mount --uts --ipc --net --pid --fork --user --map-root-user chroot "\$root" sh$/m,
+  )
+  const limited = shell(
+    `hew mkroot '${here}/${UNIQUE}' --with sh | hew limit --pids 30 | hew enter --by-hand --dry-run -- sh -c 'exit 3'`,
+  )
+  if (limited.status === 0) {
+    assert.match(limited.stdout, /^echo 30 >\/sys\/fs\/cgroup\/.*\/pids.max$/m)
+    assert.equal(run('dash', [], {input: limited.stdout}), {stdout: '', stderr: '', status: 3})
+    assert.is(run('find', ['/sys/fs/cgroup', '-name', UNIQUE]).stdout, '')
+  } else assert.match(limited.stderr, /run 'hew cgroup-init' first/)
+  assert.is(run(HEW, ['enter', '--dry-run', '-r', outer]).status, 2)
+  assert.is(run(HEW, [...words, '--dry-run', 'nothing']).status, 127)
 })
 
 test.run()
