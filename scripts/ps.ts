@@ -12,6 +12,7 @@ import {visible} from '../lib/shell.ts'
 const options = {
   all: {short: 'a', help: 'the processes that are in no container, too'},
   json: {help: 'print JSON, in a terminal too'},
+  watch: {short: 'w', help: 'show them again every second, with keys to sort, filter, freeze and kill'},
   'no-trunc': {help: 'lines as long as they are, and not as wide as the terminal'},
 } as const
 
@@ -30,6 +31,7 @@ export default command(
     examples: [
       ['hew ps', 'every container'],
       ['hew ps web --no-trunc', 'one, with all of its command lines'],
+      ['hew ps --watch', 'how they fare, until q'],
       ['hew ps | jq .containers[].memoryBytes', 'JSON in a pipe: README tells its fields'],
     ],
     run: ({options: given, operands}) => show(given, operands.length > 0 ? operands : fromPipe()),
@@ -39,6 +41,10 @@ export default command(
 
 async function show(given: Given, words: string[]): Promise<void> {
   if (given.json && given['no-trunc']) throw new UsageError('--no-trunc: JSON is never cut')
+  if (given.watch) {
+    if (given.json || given['no-trunc']) throw new UsageError('--watch fills a screen: leave the others out')
+    return (await import('../lib/ps/watch.ts')).watch(words, given.all)
+  }
   const known = await alive()
   const found = chosen(snapshot(known, given.all), words)
   const terminal = isTerminal(1)

@@ -112,27 +112,21 @@ export function parseArgs(text: string): string[] {
   return (text.endsWith('\0') ? text.slice(0, -1) : text).split('\0')
 }
 
-/** All that is shown of a process; undefined when it has ended. */
-export function readProcess(pid: number): Process | undefined {
+/**
+ * All that is shown of a process; undefined when it has ended.
+ * @param before what it was a moment ago: its user, PIDs and arguments are only read again when it has executed something else
+ */
+export function readProcess(pid: number, before?: Process): Process | undefined {
   const stat = parseStat(piece, fill(`/proc/${pid}/stat`))
-  const length = stat ? fill(`/proc/${pid}/status`) : -1
-  if (!stat || length < 0) return undefined
-  const {uid, inner} = parseStatus(piece.toString('latin1', 0, length))
-  const args = stat.kernel ? undefined : textOf(`/proc/${pid}/cmdline`)
+  if (!stat) return undefined
   const {ppid, comm, state, kernel, cpuSeconds, start, memoryBytes} = stat
-  return {
-    pid,
-    ppid,
-    comm,
-    state,
-    kernel,
-    cpuSeconds,
-    start,
-    memoryBytes,
-    uid,
-    inner,
-    args: parseArgs(args ?? ''),
-  }
+  if (before && before.start === start && before.comm === comm)
+    return {...before, ppid, state, cpuSeconds, memoryBytes}
+  const length = fill(`/proc/${pid}/status`)
+  if (length < 0) return undefined
+  const {uid, inner} = parseStatus(piece.toString('latin1', 0, length))
+  const args = parseArgs((kernel ? undefined : textOf(`/proc/${pid}/cmdline`)) ?? '')
+  return {pid, ppid, comm, state, kernel, cpuSeconds, start, memoryBytes, uid, inner, args}
 }
 
 /** A namespace of a process (namespaces(7)), as in `mnt:[4026531841]`; undefined where that is not ours to see. */

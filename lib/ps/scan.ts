@@ -18,10 +18,21 @@ export interface Scan {
   others: Process[]
   /** The PIDs of those that are in none. */
   outside: Set<number>
+  /** All that were looked at. */
+  found: Map<number, Found>
+}
+
+/** What an earlier scan has found, for one a second later. */
+export interface Before {
+  found: Map<number, Found>
+  /** Those that are in no container are passed over, unless all are wanted. */
+  outside: Set<number>
+  /** Whose CPU time, memory and state are read again; the others are as they were. */
+  fresh: Set<number>
 }
 
 /** A process, and what of its namespaces can be seen. */
-interface Found {
+export interface Found {
   process: Process
   pidNamespace: string | undefined
   mountNamespace: string | undefined
@@ -48,21 +59,28 @@ function own(): Own {
  * Reads /proc. A process that ends meanwhile is not in the result, or as it was.
  * @param all also the processes that are in no container
  * @param named PIDs of containers that are known to be some, by their state
+ * @param before what need not be read again
  */
-export function scan(all: boolean, named: number[] = []): Scan {
+export function scan(all: boolean, named: number[] = [], before?: Before): Scan {
   const ours = own()
   const outside = new Set<number>()
   const others: Process[] = []
   const inside = new Map<number, Found>()
   const apart: Found[] = []
-  const look = lookOf(ours, all, inside)
+  const whole = new Map<number, Found>()
+  const anew = lookOf(ours, all, inside)
+  const look = before ? remembering(before, all, anew) : anew
   for (const name of fs.readdirSync('/proc')) {
     const pid = Number(name)
     if (!(pid > 0)) continue
     const found = look(pid)
     if (found === 'gone') continue
-    if (found === 'plain') outside.add(pid)
-    else if (found.process.inner.length > 0) inside.set(pid, found)
+    if (found === 'plain') {
+      outside.add(pid)
+      continue
+    }
+    whole.set(pid, found)
+    if (found.process.inner.length > 0) inside.set(pid, found)
     else if (isApart(found, ours)) apart.push(found)
     else {
       outside.add(pid)
@@ -79,7 +97,7 @@ export function scan(all: boolean, named: number[] = []): Scan {
   const byPid = (a: Process, b: Process): number => a.pid - b.pid
   const groups = grouped(inside)
   for (const group of groups.values()) group.sort(byPid)
-  return {groups, others: all ? others.sort(byPid) : [], outside}
+  return {groups, others: all ? others.sort(byPid) : [], outside, found: whole}
 }
 
 type Look = (pid: number) => Found | 'plain' | 'gone'
@@ -87,6 +105,19 @@ type Look = (pid: number) => Found | 'plain' | 'gone'
 /** Reads of a process as little as tells what it is: of thousands most are plain, or all in one container. */
 function lookOf(ours: Own, all: boolean, inside: Map<number, Found>): Look {
   return ours.uid === 0 ? asRoot(ours, all, inside) : asUser(ours, all)
+}
+
+function remembering({found, outside, fresh}: Before, all: boolean, anew: Look): Look {
+  return pid => {
+    if (!all && outside.has(pid)) return 'plain'
+    const known = found.get(pid)
+    if (!known) return anew(pid)
+    if (!fresh.has(pid)) return known
+    const process = readProcess(pid, known.process)
+    if (!process) return 'gone'
+    // Another one with the same PID.
+    return process.start === known.process.start ? {...known, process} : anew(pid)
+  }
 }
 
 /** Of another user's process we see no namespaces: asking would be an exception each. */

@@ -26,7 +26,7 @@ export interface Member extends Process {
 export interface Container {
   /** hew's name for it; one that was made by hand has none. */
   name: string | undefined
-  status: 'creating' | 'created' | 'running' | 'frozen' | 'stopped'
+  status: 'creating' | 'created' | 'running' | 'frozen' | 'stopped' | 'unknown'
   /** Its first process. */
   pid: number | undefined
   /** hew's process that waits for its end, outside of it. */
@@ -58,50 +58,74 @@ interface Here {
   namespaces: [NamespaceType, string | undefined][]
   mounts: Mounted[]
   scan: Scan
+  memory: Memory | undefined
+}
+
+/** What does not change while a process lives. */
+interface Facts {
+  users: Users
+  root: string | undefined
+  namespaces: NamespaceType[] | undefined
+}
+
+/** What one snapshot leaves to the next, which then reads less: `--watch`. */
+export class Memory {
+  scan: Scan | undefined
+  readonly facts = new Map<string, Facts>()
+  readonly uses = new Map<string, Use>()
+  /** The containers, by key(), whose use and processes are read again; undefined: all. */
+  fresh: Set<string> | undefined
+  /** Their processes. */
+  freshPids = new Set<number>()
+}
+
+/** What tells a container from others while it lives. */
+export function keyOf({name, pid}: Pick<Container, 'name' | 'pid'>): string {
+  return name ?? `${pid}`
 }
 
 /**
  * The containers of this machine and their processes: those that hew knows, and those that were isolated by hand.
- * @param known what has a state; @param all the machine's other processes, too
+ * @param known what has a state; @param all the machine's other processes, too; @param memory of the snapshot before
  */
-export function snapshot(known: Known[], all: boolean): Snapshot {
+export function snapshot(known: Known[], all: boolean, memory?: Memory): Snapshot {
   const found = hierarchies()
-  const running = known.filter(({life, first}) => life === 'alive' && first)
+  const running = new Map<number, Known>()
+  for (const one of known) if (one.life === 'alive' && one.first) running.set(one.first.pid, one)
+  const before = memory?.fresh && memory.scan && {...memory.scan, fresh: memory.freshPids}
   const here: Here = {
     uptime: uptime(),
     hierarchies: found,
     cgroups: new Map(found.map(h => [h, cgroupOf('self', h)])),
     namespaces: Object.entries(KINDS).map(([type, kind]) => [type as NamespaceType, namespace('self', kind)]),
     mounts: mounts('self') ?? [],
-    scan: scan(
-      all,
-      running.map(({first}) => first!.pid),
-    ),
+    scan: scan(all, [...running.keys()], before),
+    memory,
   }
-  const groups = new Map(here.scan.groups)
-  const containers = known.map(one => {
-    const group = running.includes(one) ? take(groups, one) : []
-    return container(group, one, here)
-  })
-  for (const group of groups.values()) containers.push(container(group, undefined, here))
+  if (memory) memory.scan = here.scan
+  const groups = groupsOf(running, here.scan)
+  const containers = known.map(one => container(groups.get(one) ?? [], one, here))
+  const taken = new Set(groups.values())
+  for (const group of here.scan.groups.values())
+    if (!taken.has(group)) containers.push(container(group, undefined, here))
   return {containers, others: all ? machineProcesses(here) : undefined}
 }
 
-/** The processes of a container with a state, taken out of those that are left. */
-function take(groups: Map<string, Process[]>, {first}: Known): Process[] {
-  for (const [key, group] of groups)
-    if (group.some(({pid, start}) => pid === first!.pid && `${start}` === first!.start)) {
-      groups.delete(key)
-      return group
+/** The processes of each container that has a state. */
+function groupsOf(running: Map<number, Known>, {groups}: Scan): Map<Known, Process[]> {
+  const found = new Map<Known, Process[]>()
+  for (const group of groups.values())
+    for (const {pid, start} of group) {
+      const known = running.get(pid)
+      if (known && known.first?.start === `${start}`) found.set(known, group)
     }
-  return []
+  return found
 }
 
 function container(group: Process[], known: Known | undefined, here: Here): Container {
   const first =
     group.find(({pid, inner}) => (known ? pid === known.first?.pid : inner[0] === 1)) ?? eldest(group)
-  const mounted = first && mounts(first.pid)
-  const users = first && usersOf(first.pid, mounted)
+  const facts = first && factsOf(first, here)
   return {
     name: known?.id,
     status: known ? statusOf(known) : 'running',
@@ -109,11 +133,24 @@ function container(group: Process[], known: Known | undefined, here: Here): Cont
     supervisor: known?.life === 'alive' ? known.supervisor.pid : undefined,
     detached: known?.detached ?? false,
     createdAt: createdAt(known, first, here),
-    root: known?.root ?? (first && rootOf(first.pid, mounted, here)),
-    namespaces: first && namespacesOf(first.pid, here),
-    use: useOfGroup(group, known, first, here),
-    processes: tree(group).map(([process, depth]) => member(process, depth, users, here)),
+    root: known?.root ?? facts?.root,
+    namespaces: facts?.namespaces,
+    use: useOfGroup(known, first, here),
+    processes: tree(group).map(([process, depth]) => member(process, depth, facts?.users, here)),
   }
+}
+
+function factsOf({pid, start}: Process, here: Here): Facts {
+  const known = here.memory?.facts.get(`${pid} ${start}`)
+  if (known) return known
+  const mounted = mounts(pid)
+  const facts = {
+    users: usersOf(pid, mounted),
+    root: rootOf(pid, mounted, here),
+    namespaces: namespacesOf(pid, here),
+  }
+  here.memory?.facts.set(`${pid} ${start}`, facts)
+  return facts
 }
 
 function machineProcesses({scan, uptime}: Here): Member[] {
@@ -176,7 +213,9 @@ export function tree<P extends {pid: number; ppid: number}>(group: P[]): [proces
 
 function statusOf({life, state, cgroups}: Known): Container['status'] {
   if (life === 'ended' || life === 'dead') return 'stopped'
-  return life === 'alive' && isFrozen(cgroups) ? 'frozen' : state.status
+  // Of another PID namespace's container nobody here knows whether it lives.
+  if (life === 'foreign') return 'unknown'
+  return isFrozen(cgroups) ? 'frozen' : state.status
 }
 
 function createdAt(known: Known | undefined, first: Process | undefined, here: Here): Date | undefined {
@@ -214,12 +253,18 @@ function rootOf(pid: number, mounted: Mounted[] | undefined, here: Here): string
 }
 
 /** What the cgroup of a container counts, where it has one for itself alone. */
-function useOfGroup(group: Process[], known: Known | undefined, first: Process | undefined, here: Here): Use {
+function useOfGroup(known: Known | undefined, first: Process | undefined, here: Here): Use {
+  const {memory} = here
+  const key = keyOf({name: known?.id, pid: first?.pid})
+  const before = memory?.uses.get(key)
+  if (before && memory?.fresh && !memory.fresh.has(key)) return before
   const text = (first && read(`/proc/${first.pid}/cgroup`)) ?? ''
-  return useOf(
+  const use = useOf(
     h => known?.cgroups.find(at => at.startsWith(`${h.mount}/`)) ?? ownCgroup(cgroupIn(text, h), h, here),
-    group.length === 0 ? [] : here.hierarchies,
+    first ? here.hierarchies : [],
   )
+  memory?.uses.set(key, use)
+  return use
 }
 
 function ownCgroup(at: string | undefined, h: Hierarchy, here: Here): string | undefined {

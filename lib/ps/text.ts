@@ -20,7 +20,7 @@ export function text({containers, others}: Snapshot, columns: number): string {
   return lines.map(line => `${cut(line, columns).trimEnd()}\n`).join('')
 }
 
-const NONE = "no container runs here: 'hew mkroot | hew enter' makes one"
+export const NONE = "no container runs here: 'hew mkroot | hew enter' makes one"
 
 /** The name of a container; one that has none goes by its first process. */
 export function title({name, pid}: Container): string {

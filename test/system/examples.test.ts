@@ -53,6 +53,7 @@ const BEFORE: [line: RegExp, before: {line: string} | {unrun: string}][] = [
   [/--debootstrap/, {unrun: 'it takes a mirror of Debian; test/system/mkroot.test.ts has one of its own'}],
   [/^systemd-run/, {unrun: 'it takes systemd as PID 1'}],
   [/^make /, {unrun: 'it is what runs this'}],
+  [/--watch/, {unrun: 'it takes a terminal; test/system/ps-watch.test.ts has one'}],
   [/^runc /, {unrun: 'test/system/pipe.test.ts does it'}],
   [/--from rootfs\.tar\.gz/, {line: 'hew mkroot -q --into new >&2; tar -C new -czf rootfs.tar.gz .'}],
   [/\.\/program/, {line: 'hew mkroot -q --empty --into new >&2; cp /bin/true program'}],

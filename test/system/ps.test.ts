@@ -1,4 +1,5 @@
 import {chmodSync, mkdirSync, writeFileSync} from 'node:fs'
+import {basename} from 'node:path'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
 import {HEW, requires, run, scratch} from '../support.ts'
@@ -10,7 +11,7 @@ const asUser = requires(test, 'root', 'setpriv')
 const here = scratch()
 chmodSync(here, 0o755)
 
-const root = `${here}/box`
+const root = `${here}/ps-${process.pid}`
 run(HEW, ['mkroot', '-q', '--with', 'bash,sh,sleep,cat,true,mount,mkdir', root])
 writeFileSync(`${root}/etc/passwd`, 'root:x:0:0::/:/bin/sh\n\x1b[31mwww:x:33:33::/:/bin/sh\n')
 
@@ -34,6 +35,7 @@ type Shape = any
  */
 function lab(script: string): {stdout: string; stderr: string; json: Shape[]} {
   const all = `
+    mount -t tmpfs none /run || exit 99
     set -u; hew='${HEW}'; root='${root}'; here='${here}'; started= from=/dev/null
     hew() { "$hew" "$@"; }
     run() { "$@" <$from >"$here/out" 2>&1 & started="$! $started"; }
@@ -48,6 +50,7 @@ function lab(script: string): {stdout: string; stderr: string; json: Shape[]} {
     {timeout: 60_000},
   )
   assert.is.not(outcome.status, 99, outcome.stderr)
+  assert.is(run('find', ['/sys/fs/cgroup', '-type', 'd', '-name', `*${basename(root)}*`]).stdout, '')
   const json = outcome.stdout.split('\n').filter(line => line.startsWith('{'))
   return {...outcome, json: json.map(line => JSON.parse(line))}
 }
@@ -62,12 +65,12 @@ function withArgument(json: Shape, mark: string): Shape {
 asRoot(
   'a container of hew: its root, namespaces, limits, and processes with their PIDs and users inside',
   () => {
-    const {json, stderr} = lab(
-      `
-    run sh -c "'$hew' limit --memory 80M --pids 9 --cpu 50% <'$here/doc' | '$hew' enter -- sh -c 'sleep 7101 & sleep 7102'"
+    const {json, stderr} = lab(`
+    hew copy-deps -r "$root" true | hew limit --memory 80M --pids 9 --cpu 50% >"$here/doc"
+    from="$here/doc"
+    run "$hew" enter -- sh -c 'trap exit TERM; sleep 7101 & sleep 7102 & wait'
     up 1 7102
-    hew ps </dev/null`.replace('run sh', `hew copy-deps --json -r "$root" true >"$here/doc"\nrun sh`),
-    )
+    hew ps </dev/null`)
     const found = withArgument(json[0], '7101')
     assert.is(found.status, 'running', stderr)
     assert.is(found.root, root)
@@ -163,7 +166,6 @@ asRoot(
   'named and detached containers: from the pipe, frozen, ended, and when their supervisor was killed',
   () => {
     const {json, stderr, stdout} = lab(`
-    mkdir "$here/run"; mount --bind "$here/run" /run
     hew enter --detach --name web -r "$root" -- sleep 7701 | hew ps
     hew freeze web; hew ps web </dev/null; hew thaw web
     hew ps wbe </dev/null; echo $?
