@@ -285,6 +285,8 @@ static int arrived(const struct container *container) {
     return 0;
 }
 
+enum { QUIET = 1000 }; /* milliseconds: what has happened then is over, and its code is not needed */
+
 void supervise(const struct container *container) {
     enum { SIGNALS, LINE, LOG, RELAY, COUNT = RELAY + RELAY_FDS };
     struct pollfd on[COUNT];
@@ -296,11 +298,15 @@ void supervise(const struct container *container) {
         give_up(container);
     }
     let_go();
-    for (;;) {
+    for (bool quiet = false;;) {
         on[SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
         on[LINE] = (struct pollfd){.fd = told.ended ? -1 : container->line, .events = POLLIN};
         log_watch(&on[LOG]);
-        if (poll(on, COUNT, relay_watch(on + RELAY)) < 0) continue; /* EINTR: we were stopped */
+        int wait = relay_watch(on + RELAY);
+        int ready = poll(on, COUNT, quiet || wait >= 0 ? wait : QUIET);
+        if (ready < 0) continue; /* EINTR: we were stopped */
+        if (ready == 0 && !quiet) forget_program();
+        quiet = ready == 0;
         if (on[LINE].revents) listen_to(container);
         log_relay(&on[LOG]);
         int key = relay(on + RELAY, container->pid), status = key ? typed(container, key) : 0;

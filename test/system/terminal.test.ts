@@ -374,9 +374,15 @@ onTerminal(
     see {outside> $}
     send "hew enter -r ${root()} bash --norc &\\r"
     see {outside> $}
-    sleep 2
-    send "\\r"
-    see {Stopped}
+    set stopped 0
+    while {!$stopped} {
+      send "jobs\\r"
+      expect {
+        -re {Stopped.*outside> $} { set stopped 1 }
+        -re {Running.*outside> $} { sleep 0.5 }
+        timeout { puts "\\nNEVER STOPPED"; exit 9 }
+      }
+    }
     send "fg\\r"
     sleep 0.5
     send "echo \\$((40+2)); exit\\r"
@@ -426,6 +432,7 @@ onTerminal(
       }
       send "dash ${script} ${init} bash --norc\\r"
       see {# $}
+      sleep 0.5
       send "\\x03"
       see {# $}
       send "exit\\r"
@@ -472,20 +479,37 @@ onTerminal('10 MB out, 100 KB in: not a byte is lost or changed, however slow th
   assert.ok((await typing.ended).includes(createHash('md5').update(keys).digest('hex')))
 })
 
+/** script(1) gives what it runs a session of its own. */
+async function supervisorOf(on: ReturnType<typeof onPty>): Promise<number> {
+  let found = ''
+  const children = `/proc/${on.child.pid}/task/${on.child.pid}/children`
+  await on.until(() => {
+    const [session] = fs.readFileSync(children, 'utf8').split(' ')
+    found = session ? run('pgrep', ['-x', 'hew:supervisor', '-s', session]).stdout.trim() : ''
+    return found !== ''
+  })
+  return Number(found)
+}
+
+onTerminal('what relays is small again when it has nothing to do', async () => {
+  const on = onPty(`'${HEW}' enter -r '${root()}' -- sh -c 'seq 300000; echo do""ne; exec sleep 300'`)
+  const pid = await supervisorOf(on)
+  await on.until(() => on.bytes().includes('done'))
+  const kilobytes = () => {
+    const memory = fs.readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
+    return [...memory.matchAll(/^Private_(?:Clean|Dirty):\s+(\d+) kB/gm)].reduce(
+      (sum, [, n]) => sum + Number(n),
+      0,
+    )
+  }
+  await on.until(() => kilobytes() < 500)
+  on.child.stdin.write('\x03')
+  await on.ended
+})
+
 onTerminal(
   'a terminal that hangs up ends the container; one that takes nothing more does not keep a signal',
   async () => {
-    /** script(1) gives what it runs a session of its own. */
-    const supervisorOf = async (on: ReturnType<typeof onPty>) => {
-      let found = ''
-      const children = `/proc/${on.child.pid}/task/${on.child.pid}/children`
-      await on.until(() => {
-        const [session] = fs.readFileSync(children, 'utf8').split(' ')
-        found = session ? run('pgrep', ['-x', 'hew:supervisor', '-s', session]).stdout.trim() : ''
-        return found !== ''
-      })
-      return Number(found)
-    }
     for (const command of ['sleep 300', 'bash --norc', 'cat']) {
       const hung = onPty(`'${HEW}' enter -r '${root()}' -- ${command}`)
       const pid = await supervisorOf(hung)
