@@ -156,7 +156,7 @@ export function transaction(root: string, adding: boolean, steps: Plan, afterwar
     adding
       ? {do: 'root', path: root}
       : {do: 'new-root', path: root, mode: 0o755, hints: {ENOTEMPTY: NOT_EMPTY}},
-    {do: 'claim', text: adding ? 'into' : 'owned'},
+    {do: 'claim', text: adding ? 'into' : 'owned', hints: {ENOTEMPTY: NOT_EMPTY}},
     ...steps,
     {do: 'release'},
     ...afterwards,

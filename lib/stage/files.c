@@ -135,12 +135,14 @@ static struct marker read_marker(int fd) {
 
 static int open_marker(void) { return openat(root_fd, MARKER, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); }
 
+static bool marker_alone(const char *names) { return !strcmp(names, MARKER) && !names[sizeof MARKER]; }
+
 /* `names` are all there are. A run that is killed before it has written its marker leaves that alone, and empty. */
 static bool cut_off_and_owned(const char *names) {
     int fd = open_marker();
     if (fd < 0) return false;
     struct marker marker = read_marker(fd);
-    bool alone = is_own_file(fd) && !strcmp(names, MARKER) && !names[sizeof MARKER];
+    bool alone = is_own_file(fd) && marker_alone(names);
     close(fd);
     return !strcmp(marker.kind, "owned") || (!*marker.kind && alone);
 }
@@ -182,6 +184,14 @@ static bool empty_root(void) {
     return all;
 }
 
+/* Another hew may have made the root, and let it go, since new-root has found it empty. */
+static void must_be_alone(void) {
+    char *names = names_in(root_fd);
+    if (!names) fail(errno, "cannot read %s", root_path);
+    if (!marker_alone(names)) refuse(ENOTEMPTY, "%s is not empty", root_path);
+    free(names);
+}
+
 static void step_claim(void) {
     const char *text = word(), *space = strrchr(text, ' '), *own_kind = space ? space + 1 : text;
     char content[64];
@@ -208,6 +218,7 @@ static void step_claim(void) {
         if (owned && !empty_root()) fail(0, "cannot clear %s of what an earlier run left", root_path);
         /* Where others' work was cut off in a root that has more in it, it stays unfinished when ours fails. */
         if (fresh || owned) journal_created(root_fd, MARKER);
+        if (!strcmp(own_kind, "owned")) must_be_alone();
         if (ftruncate(fd, 0) || pwrite(fd, content, strlen(content), 0) < 0) fail(errno, "cannot write %s", in_root(MARKER));
         claimed = fd;
         return;

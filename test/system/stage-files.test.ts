@@ -185,6 +185,24 @@ test('claim: one at a time; cut off with kill -9 it says so, and the next run ta
   assert.equal(readdirSync(root), ['new'])
 })
 
+test('claim: another hew has made the root since this one has found it empty', async () => {
+  const top = fresh()
+  const root = `${top}/root`
+  const late = spawn(STAGE, [], {argv0: 'hew-stage', env: FROM_STDIN as unknown as NodeJS.ProcessEnv})
+  let said = ''
+  late.stderr.on('data', data => {
+    said += data
+  })
+  const ended = new Promise(resolve => late.once('close', resolve))
+  late.stdin.write(encodeWords(['as', 'hew test', 'begin', 'new-root', '0755', root]))
+  await until(() => existsSync(root))
+  inRootless('new-root', '0755', root, 'claim', 'owned', 'mkdir', '0755', '/made', 'release', 'keep')
+  late.stdin.end(encodeWords(['claim', 'owned', 'mkdir', '0755', '/made', 'release', 'keep']))
+  assert.is(await ended, 125)
+  assert.is(said, `hew test: ${root} is not empty\n`)
+  assert.equal(readdirSync(root), ['made'])
+})
+
 test('claim into: what was there is nobody else’s to remove', async () => {
   const root = fresh()
   writeFileSync(`${root}/mine`, '')
