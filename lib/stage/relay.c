@@ -1,7 +1,4 @@
-/*
- * What the supervisor passes on: between the caller's terminal and the container's, byte by byte;
- * and what a container without a terminal writes, into its log.
- */
+/* What the supervisor passes on between the caller's terminal and the container's, byte by byte. */
 #include "container.h"
 
 #include "kernel.h"
@@ -9,8 +6,6 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
-
-/* ---- between two terminals ---- */
 
 /* What was read and is not written yet. Small: the supervisor's memory is the price of a container. */
 static struct flow {
@@ -169,7 +164,7 @@ int relay(const struct pollfd on[RELAY_FDS], pid_t container) {
     return number;
 }
 
-/* What the container has written so far. poll(2) first waits for what is on its way between slave and master, read(2) would not. */
+/* What the container has written so far. poll(2) first waits for what is on its way from slave to master, read(2) does not. */
 static bool more_output(void) {
     struct pollfd rest = {.fd = master, .events = POLLIN};
     if (!pending(&output) && poll(&rest, 1, 0) > 0) read_output();
