@@ -8,6 +8,7 @@ import {list, type Values} from '../lib/cli/options.ts'
 import {isTerminal, write} from '../lib/cli/output.ts'
 import {dryRun, explained} from '../lib/cli/perform.ts'
 import {type Source, source} from '../lib/cli/source.ts'
+import {joinedBy, joinPlan, rootOf} from '../lib/container/join.ts'
 import {type Machine, machine} from '../lib/container/machine.ts'
 import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
 import {idMappings, userOf} from '../lib/container/users.ts'
@@ -41,6 +42,11 @@ const options = {
   'log-size': {
     value: 'SIZE',
     help: 'of --detach: when the log is begun anew, and the old one kept beside it (default 1M; max: never)',
+  },
+  target: {
+    short: 't',
+    value: 'NAME|PID',
+    help: 'join this container, or any process of the machine: its namespaces, cgroup and root',
   },
   root: {short: 'r', value: 'ROOT', help: 'the root to enter; without it a document is read from the pipe'},
   bind: {
@@ -111,9 +117,12 @@ export default command(
     examples: [
       ['hew mkroot | hew enter', 'a shell in a fresh root'],
       ['hew enter -r /my-new-root -- ls -l /', 'one command in a root that is there already'],
+      ['hew enter -d --name web -r /my-new-root sleep 60', 'in the background, with a name'],
+      ['hew enter -t web', 'a shell in a container that runs'],
       ['hew enter -r / --read-only --bind /src:/src:ro make -C /src', "the machine's own root, read-only"],
     ],
     run: async ({options: given, operands}) => {
+      if (given.target !== undefined) join(given.target, given, operands)
       if (given['by-hand']) nothingElse(given)
       if (given['dry-run']) onlyALine(given)
       if (given.name !== undefined) checkId(given.name)
@@ -224,6 +233,39 @@ function onlyALine(given: Given): void {
   if (more) throw new UsageError(`--dry-run: the line of the lesson has no --${more}`)
 }
 
+const WITH_TARGET = ['target', 'env', 'workdir', 'user', 'explain', 'help']
+
+/** A command in a container that runs, or beside any other process, as nsenter(1) has it. */
+function join(word: string, given: Given, operands: string[]): never {
+  const other = others(given, WITH_TARGET)
+  if (other !== undefined) throw new UsageError(`--target joins what is there already: leave --${other} out`)
+  const joined = joinedBy(word)
+  const root = new Sysroot(rootOf(joined))
+  const change = adjustments(given, operands, root, machine())
+  const document = joined.container && adjust(joined.container.document, change)
+  const environment = document?.process?.env ?? [...callersEnvironment(), ...change.environment]
+  const plan = joinPlan(joined, {
+    ...change,
+    document,
+    environment,
+    command: operands.length > 0 ? operands : [shellIn(root.root, environment)],
+    fileLimit: callersFileLimit,
+    umask: process.umask(),
+  })
+  return become(plan, {as: 'hew enter', title: `enter -t ${word}`, explain: explained(given)})
+}
+
+/** bash where it can be executed, else sh. */
+function shellIn(root: string, environment: string[]): string {
+  const path = environment.findLast(entry => entry.startsWith('PATH='))?.slice('PATH='.length) ?? PATH
+  return explainExec('bash', {sysroot: root, path}) ? 'sh' : 'bash'
+}
+
+/** An option that was given, and is none of these. */
+function others(given: Given, own: string[]): string | undefined {
+  return Object.entries(given).find(([name, value]) => !own.includes(name) && isGiven(value))?.[0]
+}
+
 /** --by-hand is one line of the lesson, and that has no other options. */
 function nothingElse(given: Given): void {
   const own = [
@@ -239,9 +281,9 @@ function nothingElse(given: Given): void {
     'dry-run',
     'help',
   ]
-  const others = Object.entries(given).filter(([name, value]) => !own.includes(name) && isGiven(value))
-  if (others.length > 0)
-    throw new UsageError(`--by-hand does only what the line of the lesson does: leave --${others[0]![0]} out`)
+  const other = others(given, own)
+  if (other !== undefined)
+    throw new UsageError(`--by-hand does only what the line of the lesson does: leave --${other} out`)
 }
 
 function isGiven(value: string | string[] | boolean | undefined): boolean {

@@ -24,6 +24,7 @@ const IN_GUEST = [
   'test/system/cgroups',
   'test/system/check',
   'test/system/guest',
+  'test/system/join',
   'test/system/script-cgroups',
   'test/system/state',
 ]

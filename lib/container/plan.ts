@@ -56,6 +56,9 @@ export interface Run {
   limits: Plan
 }
 
+/** What a command's own steps depend on. */
+type Process = Pick<Run, 'command' | 'fileLimit' | 'umask' | 'init'>
+
 export interface Planned {
   plan: Plan
   /** Fields of the document that this machine does not let hew honour. */
@@ -89,6 +92,10 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
     ...run.state,
     ...when(run.terminal !== 'none', {do: 'terminal', take: run.terminal === 'take'}),
     ...run.limits,
+    ...when(
+      document.linux?.namespaces?.some(({path}) => path),
+      {do: 'seal'},
+    ),
     ...(document.linux?.namespaces ?? []).flatMap(({type, path}) =>
       when(path, {do: 'join', kind: KINDS[type], path: path ?? ''}),
     ),
@@ -321,13 +328,13 @@ function deviceRules(document: Configuration, fresh: Set<NamespaceType>): Findin
   return {field: 'linux.resources.devices', why: 'the command can make no device nodes anyway'}
 }
 
-function fileLimit({fileLimit: limit}: Run): Plan {
+function fileLimit({fileLimit: limit}: Pick<Run, 'fileLimit'>): Plan {
   const [soft, hard] = limit?.split(':') ?? []
   return soft && hard ? [{do: 'rlimit', name: 'nofile', soft, hard, callers: true}] : []
 }
 
 /** The process itself: who it is, what it may do, what it sees. */
-function commandSteps({process: described}: Configuration, run: Run): Plan {
+export function commandSteps({process: described}: Configuration, run: Process): Plan {
   const user = described?.user ?? {uid: 0, gid: 0}
   const sets = described?.capabilities ?? {}
   const limits = described?.rlimits ?? []

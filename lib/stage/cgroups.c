@@ -25,6 +25,13 @@ static struct cgroup {
     bool v2, may_lack;
 } cgroups[MAX_CGROUPS];
 static size_t cgroup_count;
+/* Others' that it joins. */
+static struct other {
+    const char *path;
+    int fd;
+    bool may_lack;
+} others[MAX_CGROUPS];
+static size_t others_count;
 static char name[NAME_MAX + 1]; /* the same in all hierarchies */
 static bool join;
 
@@ -152,6 +159,15 @@ static void step_cgroup_set(void) {
 
 static void step_cgroup_join(void) { join = true; }
 
+static void step_cgroup_into(void) {
+    const char *path = word_kept();
+    bool may = !strcmp(word(), "may");
+    if (others_count == MAX_CGROUPS) refuse(E2BIG, "a process is in no more than %d cgroups", MAX_CGROUPS);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && !may) fail(errno, "cannot open the cgroup %s", path);
+    others[others_count++] = (struct other){path, fd, may};
+}
+
 /* ---- the container goes in ---- */
 
 int cgroup_to_clone_into(void) {
@@ -178,6 +194,11 @@ bool join_cgroups(pid_t pid, bool cloned_into) {
         }
         say("cannot put the container into the cgroup %s/%s: %s", cgroups[i].above, name, strerror(errno));
         return false;
+    }
+    for (size_t i = 0; i < others_count; i++) {
+        if (others[i].fd >= 0 && write_at(others[i].fd, "cgroup.procs", number)) continue;
+        say("cannot join the cgroup %s: %s", others[i].path, strerror(errno));
+        if (!others[i].may_lack) return false;
     }
     return true;
 }
@@ -390,6 +411,7 @@ const struct step cgroup_steps[] = {
     {"cgroup", step_cgroup},           /* NAME COUNT (VERSION must|may PARENT)...: one in each; NAME-PID where NAME is taken */
     {"cgroup-set", step_cgroup_set},   /* INDEX FILE VALUE must|if-there */
     {"cgroup-join", step_cgroup_join}, /* the container starts in them */
+    {"cgroup-into", step_cgroup_into}, /* PATH must|may: the process goes into this one, which is another's */
     {"verdict", step_verdict},         /* file|fd TARGET: how it ended, as JSON, goes there */
     {NULL, NULL},
 };

@@ -26,6 +26,16 @@ enum line {
     LINE_TERMINAL = 't', /* it has a terminal of its own, and this is the master */
 };
 void tell(enum line what, int directory, const char *name);
+/* The kinds of namespaces, by the names of their links in /proc/PID/ns. */
+enum { NAMESPACE_KINDS = 8 };
+extern const struct namespace_kind {
+    const char *name;
+    unsigned long flag;
+} namespace_kinds[NAMESPACE_KINDS];
+/* A socket for the line, and every signal blocked: none may be lost between the clone and the wait for it. */
+void prepare_clone(int ends[2]);
+/* We are the container's: named so, undoing nothing, bound to the supervisor if there is a line to it. */
+void in_container(void);
 /* From now on, whoever ends first, the supervisor's death is this process's as well. */
 void die_with_supervisor(void);
 
@@ -77,6 +87,8 @@ void relay_finish(int signals, int ended_by, bool hurry);
 /* ---- log.c ---- */
 
 bool log_wanted(void);
+/* In a copy of the stage: whether the log is its stdout. */
+void log_connected(bool is);
 /* In the container, as its stdin, stdout and stderr: nothing, and the log twice. */
 void log_connect(void);
 /* For poll(2), and after it. */
@@ -91,6 +103,13 @@ void log_finish(void);
 
 /* The command runs: whoever has waited for that gets this text. */
 void tell_caller(const char *state);
+
+/* ---- seal.c ---- */
+
+/* A copy of the stage that nobody can write to; -1 where there is none, or we are it already. */
+int sealed_copy(void);
+/* Goes on in the copy with the words to come. Returns where that cannot be, with what the copy would do as the next words. */
+void go_on_sealed(int copy);
 
 /* ---- supervise.c ---- */
 

@@ -13,7 +13,7 @@
 static int directory = -1, file = -1;
 static int ends[2] = {-1, -1};
 static uint64_t size, limit;
-static bool messages;
+static bool messages, connected;
 
 static void open_log(void) {
     size = 0;
@@ -31,10 +31,13 @@ static void step_log(void) {
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
 }
 
-bool log_wanted(void) { return ends[1] >= 0; }
+bool log_wanted(void) { return ends[1] >= 0 || connected; }
+
+void log_connected(bool is) { connected = is; }
 
 void log_connect(void) {
-    if (!log_wanted()) return;
+    if (ends[1] < 0) return;
+    connected = true;
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     /* That the command cannot be executed is for the caller to know. */
     say_to(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3));

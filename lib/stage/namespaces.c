@@ -19,17 +19,15 @@ int line_fd = -1;
 
 /* ---- kinds of namespaces, by the names of their links in /proc/PID/ns ---- */
 
-static const struct {
-    const char *name;
-    unsigned long flag;
-} kinds[] = {
+const struct namespace_kind namespace_kinds[NAMESPACE_KINDS] = {
     {"mnt", CLONE_NEWNS},  {"uts", CLONE_NEWUTS},       {"ipc", CLONE_NEWIPC},   {"net", CLONE_NEWNET},
     {"pid", CLONE_NEWPID}, {"cgroup", CLONE_NEWCGROUP}, {"user", CLONE_NEWUSER}, {"time", CLONE_NEWTIME},
 };
 
 static unsigned long flag_of(const char *name, size_t length) {
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strlen(kinds[i].name) == length && !strncmp(kinds[i].name, name, length)) return kinds[i].flag;
+    for (size_t i = 0; i < NAMESPACE_KINDS; i++)
+        if (strlen(namespace_kinds[i].name) == length && !strncmp(namespace_kinds[i].name, name, length))
+            return namespace_kinds[i].flag;
     refuse(EINVAL, "no namespace is called '%.*s'", (int)length, name);
 }
 
@@ -149,15 +147,21 @@ void die_with_supervisor(void) {
 
 static void nothing(void) {}
 
+void in_container(void) {
+    if (line_fd < 0) return;
+    prctl(PR_SET_NAME, "hew:setup");
+    undo = nothing; /* the supervisor's task: here it would trip over the mounts */
+    die_with_supervisor();
+}
+
 /*
  * Stage 2, "hew:setup": we are the first process of the new namespaces, with every
  * capability in the user namespace if that is new, and an id nobody has mapped yet. Our
  * job: wait until the supervisor has mapped it, become its root, and go on with
  * the steps that stand behind `clone`; the last one executes the command.
  */
-static void become_container(bool mapped, bool may_set_groups) {
-    prctl(PR_SET_NAME, "hew:setup");
-    undo = nothing; /* the supervisor's task: here it would trip over the mounts */
+static void become_container(bool mapped, bool may_set_groups, int copy) {
+    in_container();
     setsid();       /* nothing in here has the caller's terminal as its own, or can signal the caller's process group */
 
     /* Our number as /proc counts, which may be another PID namespace's: who opens files there needs that one. */
@@ -174,6 +178,8 @@ static void become_container(bool mapped, bool may_set_groups) {
         prctl(PR_SET_DUMPABLE, 1);
     }
     die_with_supervisor();
+    explained("  # ok");
+    go_on_sealed(copy);
 }
 
 /*
@@ -197,23 +203,25 @@ static _Noreturn void become_supervisor(struct container *container, const char 
     supervise(container);
 }
 
+void prepare_clone(int ends[2]) {
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) fail(errno, "cannot make a socket");
+    interrupted();
+    interrupts_hand_over();
+    /* The container unblocks them when it executes. */
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    signal(SIGCHLD, SIG_DFL); /* ignored, children would vanish with their status */
+}
+
 static void step_clone(void) {
     const char *list = word_kept(), *mapping = word_kept();
     const char *uids = word_kept(), *gids = word_kept(), *setgroups = word_kept();
     unsigned long flags = namespace_flags(list);
     bool mapped = flags & CLONE_NEWUSER;
 
-    int ends[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) fail(errno, "cannot make a socket");
-
-    interrupted();
-    interrupts_hand_over();
-    /* No signal may be lost between the clone and the wait for it. The container unblocks them when it executes. */
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, NULL);
-    signal(SIGCHLD, SIG_DFL); /* ignored, children would vanish with their status */
-
+    int ends[2], copy = sealed_copy();
+    prepare_clone(ends);
     int pidfd = -1, cgroup = cgroup_to_clone_into();
     struct clone_args args = {
         .flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
@@ -233,10 +241,11 @@ static void step_clone(void) {
         close(ends[0]);
         line_fd = ends[1];
         log_connect();
-        become_container(mapped, !strcmp(setgroups, "allow"));
+        become_container(mapped, !strcmp(setgroups, "allow"), copy);
         return;
     }
     close(ends[1]);
+    if (copy >= 0) close(copy);
     const struct id_map maps[2] = {{"uid_map", "newuidmap", uids}, {"gid_map", "newgidmap", gids}};
     struct container container = {(pid_t)pid, pidfd, ends[0], "", flags & CLONE_NEWPID};
     if (!join_cgroups((pid_t)pid, args.flags & CLONE_INTO_CGROUP)) give_up(&container);

@@ -164,10 +164,12 @@ bool ends_by_default(int number) {
 
 /* ---- init ---- */
 
-/* The words hold the host's paths, and anybody may read /proc/1/cmdline; the environment stays closed. */
-static void forget_title(void) {
-    char *title = program_invocation_name + strlen(program_invocation_name) + 1;
-    if (environ[0] && title < environ[0]) memset(title, 0, (size_t)(environ[0] - title));
+/* The host's paths, and all words of the plan: /proc/1/cmdline is everybody's to read, and /proc/1/environ can be read
+ * with CAP_SYS_PTRACE in the user namespace that the sealed copy was executed in. */
+static void forget_words(void) {
+    char *from = program_invocation_name + strlen(program_invocation_name) + 1, **last = environ;
+    while (*last && last[1]) last++;
+    if (*last && from < *last) memset(from, 0, (size_t)(*last + strlen(*last) - from));
 }
 
 /*
@@ -179,7 +181,7 @@ static _Noreturn void become_init(pid_t command) {
     sigset_t all;
     sigfillset(&all);
     prctl(PR_SET_NAME, "hew:init");
-    forget_title();
+    forget_words();
     /* Not sigwaitinfo(2): that unblocks what it waits for, and the supervisor looks at what we block. */
     int arrivals = signalfd(-1, &all, 0);
     if (arrivals < 0 || dup2(arrivals, 0) < 0) fail(errno, "cannot wait for signals");
@@ -201,7 +203,7 @@ static _Noreturn void become_init(pid_t command) {
 }
 
 static void step_init(void) {
-    /* Nothing in the container may look into PID 1: it holds the plan. */
+    /* Nothing in the container may look into PID 1. */
     if (prctl(PR_SET_DUMPABLE, 0)) fail(errno, "cannot protect the init process");
     /* Orphans come to PID 1; where we are not that, they must come to us. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);

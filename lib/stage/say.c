@@ -20,7 +20,11 @@ static int hint_count;
 
 void say_as(const char *as) { name = as; }
 
+const char *said_as(void) { return name; }
+
 void say_to(int fd) { to = fd; }
+
+int said_to(void) { return to; }
 
 void hint(int error, const char *text) {
     if (hint_count < MAX_HINTS) {
@@ -31,6 +35,15 @@ void hint(int error, const char *text) {
 
 void hints_forget(void) { hint_count = 0; }
 
+void hints_become_words(void) {
+    while (hint_count > 0) {
+        char number[16];
+        hint_count--;
+        snprintf(number, sizeof number, "%d", hints[hint_count].error);
+        words_before((const char *const[]){"hint", number, hints[hint_count].text, NULL});
+    }
+}
+
 /* The line that a person types instead of the step that is being done. */
 static const char *explaining;
 
@@ -38,7 +51,7 @@ void explain(const char *text) { explaining = text; }
 
 void explained(const char *outcome) {
     if (!explaining) return;
-    dprintf(STDERR_FILENO, "%s: %s%s\n", name, explaining, outcome);
+    dprintf(to, "%s: %s%s\n", name, explaining, outcome);
     explaining = NULL;
 }
 

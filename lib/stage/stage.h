@@ -32,6 +32,10 @@ char *word(void);
 /* The next word, copied: for steps that need two words at once. */
 char *word_kept(void);
 bool words_left(void);
+/* All words are here: none comes from a descriptor. */
+bool words_are_complete(void);
+/* These words (up to NULL) come next, before all others: as the environment of another stage, too. */
+char **words_before(const char *const *first);
 /* The next word as a number; base 8 for modes. */
 unsigned long long word_number(int base);
 /* Exactly `size` raw bytes of the descriptor that words come from. */
@@ -41,12 +45,16 @@ void raw_bytes(void *to, size_t size);
 
 /* "hew mkroot: " before every message. */
 void say_as(const char *name);
+const char *said_as(void);
 /* Messages go to this descriptor from now on, instead of stderr. */
 void say_to(int fd);
+int said_to(void);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A sentence for the user if the next step fails with this errno (0: any). */
 void hint(int error, const char *text);
 void hints_forget(void);
+/* They are for the step whose words come next. */
+void hints_become_words(void);
 /* The line that a person types instead of the next step; it is said with what came of it. */
 void explain(const char *text);
 void explained(const char *outcome);
@@ -116,11 +124,15 @@ extern const struct step log_steps[];       /* log.c */
 extern const struct step cgroup_steps[];    /* cgroups.c */
 extern const struct step state_steps[];     /* state.c */
 extern const struct step detach_steps[];    /* detach.c */
+extern const struct step seal_steps[];      /* seal.c */
+extern const struct step join_steps[];      /* join.c */
 extern const struct step signal_steps[];    /* signal.c */
 extern const struct step probe_steps[];     /* probe.c */
 
 /* What the stage ends with when no step fails. */
 extern int exit_status;
+/* What it was called with, for ps(1). */
+extern char **stage_arguments;
 
 void run_steps(void);
 int stage_main(int argc, char **argv, char **envp);

@@ -25,7 +25,7 @@ static const struct step common_steps[] = {
 
 static const struct step *const rooms[] = {
     common_steps, file_steps, archive_steps, cgroup_steps, detach_steps, state_steps, namespace_steps, mount_steps,
-    process_steps, terminal_steps, log_steps, signal_steps, probe_steps,
+    process_steps, terminal_steps, log_steps, signal_steps, seal_steps, join_steps, probe_steps,
 };
 
 static const struct step *find(const char *name) {
@@ -53,7 +53,7 @@ void run_steps(void) {
 
 int stage_main(int argc, char **argv, char **envp) {
     (void)argc;
-    (void)argv;
+    stage_arguments = argv;
     words_from_environment(envp);
     run_steps();
     /* Whoever writes the words may have died between two steps. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,6 +32,8 @@ static bool refill(void) {
     used = 0;
     return have > 0;
 }
+
+bool words_are_complete(void) { return environment != NULL; }
 
 bool words_left(void) {
     if (environment) return *environment != NULL;
@@ -71,6 +74,20 @@ char *word_kept(void) {
     text = strdup(text);
     if (!text) fail(ENOMEM, "cannot keep a step");
     return text;
+}
+
+char **words_before(const char *const *first) {
+    size_t count = 0, room = 64;
+    char **entries = malloc(room * sizeof *entries);
+    while (entries && (*first || words_left())) {
+        if (count + 1 == room) entries = reallocarray(entries, room *= 2, sizeof *entries);
+        if (!entries) break;
+        if (environment && !*first) entries[count++] = *environment++;
+        else if (asprintf(&entries[count++], "=%s", *first ? *first++ : word()) < 0) entries = NULL;
+    }
+    if (!entries) fail(ENOMEM, "cannot keep the steps");
+    entries[count] = NULL;
+    return environment = entries;
 }
 
 unsigned long long word_number(int base) {

@@ -17,6 +17,8 @@ export interface CgroupSteps {
   'cgroup-set': {cgroup: number; path: string; file: string; value: string; optional?: boolean}
   /** The container starts in them: nothing of it is counted elsewhere. */
   'cgroup-join': {paths: string[]}
+  /** The process starts in this one, which is another's; `optional`: where it may not, it stays where it is. */
+  'cgroup-into': {path: string; optional: boolean}
   /** How it ended is written there, as JSON. */
   verdict: {to: string | number}
 }
@@ -53,6 +55,12 @@ export const cgroupSteps: Table<CgroupSteps> = {
       return {before: `sh -c ${quote(`${joins}exec "$@"`)} sh`}
     },
     words: () => [],
+    check: unchecked,
+  },
+  'cgroup-into': {
+    because: 'Where it is limited and counted. cgroups(7)',
+    shell: s => `echo $$ > ${quote(`${s.path}/cgroup.procs`)}`,
+    words: s => [s.path, s.optional ? 'may' : 'must'],
     check: unchecked,
   },
   verdict: {

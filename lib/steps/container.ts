@@ -41,6 +41,13 @@ export interface ContainerSteps {
   log: {directory: string; limit: number}
   /** An existing namespace is entered, by its file in /proc/PID/ns or a bind of it. */
   join: {kind: CloneKind | 'cgroup'; path: string}
+  /** From here on the stage is a copy of itself that nobody can write to: who is in the namespaces that it joins might see it. */
+  seal: object
+  /**
+   * What follows is done by a process in all namespaces and in the root of this one, if it still is the one that started then;
+   * `cwd`: in its working directory, too. This one stays as its supervisor, outside.
+   */
+  'clone-into': {pid: number; start: string; cwd: boolean}
   /** The container's first process; this one stays as its supervisor. */
   clone: {
     kinds: CloneKind[]
@@ -148,6 +155,13 @@ export const containerSteps: Table<ContainerSteps> = {
     because: 'What it writes goes to a file: nohup(1)',
     shell: s => `exec >> ${quote(`${s.directory}/log`)} 2>&1 < /dev/null`,
     words: s => [s.directory, s.limit],
+    check: unchecked,
+  },
+  seal: {because: '', shell: () => '', words: none, check: unchecked},
+  'clone-into': {
+    because: 'Into the namespaces of a process that runs. nsenter(1), setns(2)',
+    shell: s => `nsenter --target ${s.pid} --all --root${s.cwd ? ' --wd' : ''}`,
+    words: s => [s.pid, s.start, s.cwd ? 'cwd' : 'root'],
     check: unchecked,
   },
   clone: {

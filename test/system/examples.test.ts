@@ -58,6 +58,7 @@ const BEFORE: [line: RegExp, before: {line: string} | {unrun: string}][] = [
   [/--from rootfs\.tar\.gz/, {line: 'hew mkroot -q --into new >&2; tar -C new -czf rootfs.tar.gz .'}],
   [/\.\/program/, {line: 'hew mkroot -q --empty --into new >&2; cp /bin/true program'}],
   [/-- ls -l/, {line: 'hew mkroot -q --into new --with ls >&2'}],
+  [/^hew enter -d/, {line: 'hew mkroot -q --into new --with sh,sleep >&2'}],
   [/make -C/, {line: "printf 'all:\\n\\t@echo made\\n' > src/Makefile"}],
   [/^hew mkroot .*\/my-new-root/, {line: 'rmdir new'}],
   [
