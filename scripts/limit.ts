@@ -8,7 +8,7 @@ import type {Values} from '../lib/cli/options.ts'
 import {describe, isTerminal, write} from '../lib/cli/output.ts'
 import {dryActs, telling} from '../lib/cli/perform.ts'
 import {piped, sourceOf} from '../lib/cli/source.ts'
-import {containerOf, findId, isState, running} from '../lib/containers/find.ts'
+import {containerOf, findIds, isState, running} from '../lib/containers/find.ts'
 import type {State} from '../lib/containers/state.ts'
 import {containerTarget} from '../lib/containers/target.ts'
 import type {Configuration} from '../lib/document/oci.ts'
@@ -59,7 +59,7 @@ export default command(
     ],
     run: ({options: given, operands}) => {
       const wishes = wishesOf(given)
-      if (operands.length > 0) return act(operands.map(targetNamed), wishes, given)
+      if (operands.length > 0) return act(targetsNamed(operands), wishes, given)
       const document = piped()
       if (isState(document)) return pass(document, wishes, given)
       const {configuration, root} = sourceOf(document)
@@ -71,13 +71,16 @@ export default command(
   import.meta,
 )
 
-/** The container with this id; else a process, or a cgroup that something else has made. */
-function targetNamed(word: string): Target {
-  const container = /^\d+$/.test(word) ? undefined : findId(word)
-  if (typeof container === 'object') return containerTarget(running(container))
-  const target = targetOf(word)
-  if (!target) throw new HewError(container ?? '')
-  return target
+/** Containers with these ids; else processes, or cgroups that something else has made. */
+function targetsNamed(words: string[]): Target[] {
+  const containers = findIds(words)
+  return words.map((word, i) => {
+    const container = containers[i]!
+    if (typeof container === 'object') return containerTarget(running(container))
+    const target = targetOf(word)
+    if (!target) throw new HewError(container)
+    return target
+  })
 }
 
 function act(targets: Target[], wishes: Wishes | undefined, given: Given): void | Promise<void> {

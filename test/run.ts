@@ -22,6 +22,7 @@ const ROOMS = ['unit', 'cli', 'system']
  */
 const IN_GUEST = [
   'test/system/cgroups',
+  'test/system/containers',
   'test/system/check',
   'test/system/guest',
   'test/system/join',

@@ -150,7 +150,7 @@ function refuseBelowUse(target: Target, {settings}: Part, own: string): void {
 
 /** Limits and use of a target, for a person or as a line of JSON. */
 export function useText(target: Target, json: boolean): string {
-  const {cgroups, processes, memory, cpu} = useOf(target.at)
+  const {cgroups, processes, memory, cpu} = useOf(target.own ?? target.at)
   if (json) return `${JSON.stringify({target: target.word, cgroups, processes, memory, cpu})}\n`
   const of = (now: number | undefined, limit: number | undefined, text: (value: number) => string): string =>
     `${now === undefined ? 'not counted' : text(now)}${limit === undefined ? ', no limit' : ` of ${text(limit)}`}`

@@ -21,11 +21,12 @@ export function find(words: string[]): Container[] {
 }
 
 /**
- * The container with this id, or why there is none, in a sentence: where a word may mean something else, too.
- * @throws HewError its state is broken
+ * The containers with these ids, or why there is none, in a sentence: where a word may mean something else, too.
+ * @throws HewError the state of one is broken
  */
-export function findId(id: string): Container | string {
-  return byId(id, current())
+export function findIds(ids: string[]): (Container | string)[] {
+  const known = current()
+  return ids.map(id => byId(id, known))
 }
 
 /**

@@ -135,11 +135,18 @@ export function stateIn(file: string, id?: string): Omit<Container, 'life' | 'di
     supervisor,
     first: state.pid === undefined || !start ? undefined : {pid: state.pid, start},
     root,
-    cgroups: [cgroups ?? '', textOf(`${path.dirname(file)}/${GIVEN}`) ?? '']
-      .flatMap(text => text.split('\n'))
-      .filter(at => at !== ''),
+    cgroups: [...lines(cgroups), ...givenCgroups(path.dirname(file))],
     detached: state.annotations[STATE.detached] === 'true',
   }
+}
+
+/** The cgroups that a container got while it ran, by the directory of its state. */
+export function givenCgroups(directory: string): string[] {
+  return lines(textOf(`${directory}/${GIVEN}`))
+}
+
+function lines(text = ''): string[] {
+  return text.split('\n').filter(line => line !== '')
 }
 
 /** @throws HewError the file is there and cannot be read */

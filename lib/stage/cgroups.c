@@ -133,10 +133,11 @@ static void step_cgroup(void) {
         if (cgroup->parent < 0 && !cgroup->may_lack) fail(errno, "cannot open the cgroup %s", cgroup->above);
     }
     snprintf(name, sizeof name, "%s", wanted);
-    if (make_all()) return;
+    if (make_all()) return state_has_cgroups();
     /* Another container of the same root, or what one left that was killed. */
     snprintf(name, sizeof name, "%.200s-%d", wanted, (int)getpid());
     if (!make_all()) fail(EEXIST, "cannot make the cgroup %s/%s", cgroups[0].above, name);
+    state_has_cgroups();
 }
 
 static bool write_at(int directory, const char *file, const char *text) {

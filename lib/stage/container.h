@@ -157,6 +157,8 @@ void print_cgroups(FILE *out);
 
 /* When a process started: its name in /proc. 0: there is none. */
 unsigned long long start_time(const char *number);
+/* Its cgroups are there: a kill -9 from now on leaves them to whoever sweeps. */
+void state_has_cgroups(void);
 /* Its first process is there, with this name in /proc. False: it has been said why that cannot be written down. */
 bool state_created(pid_t pid, const char *number);
 void state_running(void);

@@ -132,6 +132,10 @@ static void step_state(void) {
     if (!write_state("creating", false)) fail(errno, "cannot write the container's state to %s/%s", path, state.id);
 }
 
+void state_has_cgroups(void) {
+    if (!write_state("creating", false)) fail(errno, "cannot write the container's state");
+}
+
 bool state_created(pid_t pid, const char *number) {
     state.pid = pid;
     state.number = number;

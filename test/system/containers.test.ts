@@ -2,7 +2,7 @@ import {type ChildProcess, spawn} from 'node:child_process'
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
+import {HEW, hew, IN_GUEST, type Outcome, requires, run, scratch, shell} from '../support.ts'
 
 /** Living with containers: kill, freeze, thaw, wait, rm, limit by name. They run in the foreground of processes of this test. */
 
@@ -10,6 +10,9 @@ const here = scratch()
 const STATES = process.getuid!() === 0 ? '/run/hew' : `${here}/hew`
 if (process.getuid!() !== 0) process.env.XDG_RUNTIME_DIR = here
 const asRoot = requires(test, 'root')
+
+// In the kernel's own root cgroup nothing has to be moved for that.
+if (IN_GUEST) hew('cgroup-init')
 
 const box = `${here}/box`
 const document = shell(`hew mkroot --with bash,sh,sleep,cat,true,mkdir '${box}'`).stdout
@@ -60,7 +63,7 @@ async function start(script: string, options: string[] = [], input = document): 
   })
   supervisor.stdin.end(input)
   const ended = new Promise<{status: number | null; stderr: string}>(resolve =>
-    supervisor.on('close', status => {
+    supervisor.on('exit', status => {
       live.delete(supervisor)
       resolve({status, stderr})
     }),
@@ -68,6 +71,10 @@ async function start(script: string, options: string[] = [], input = document): 
   await until(`${id} runs: ${stderr}`, () => stdout.includes('READY') && stateOf(id)?.status === 'running')
   return {id, supervisor, ended}
 }
+
+/** `hew wait` has found its container: it waits by a process of the stage. */
+const waits = ({pid}: ChildProcess): Promise<void> =>
+  until('hew wait waits', () => fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8') !== '')
 
 /** Nothing is left of a container: state, cgroups, processes. */
 function assertGone(id: string): void {
@@ -103,7 +110,7 @@ asRoot('kill: TERM ends it, handled or not; other signals arrive; wait tells how
   hew('kill', '-s', 'USR1', handles.id)
   const root = `/proc/${stateOf(handles.id).pid}/root`
   await until('USR1 arrives', () => fs.existsSync(`${root}/tmp/got`))
-  await sleep(300) // the waiting have begun
+  for (const child of waiting) await waits(child)
   assert.equal(hew('kill', handles.id, deaf.id), {stdout: '', stderr: '', status: 0})
   assert.is((await handles.ended).status, 7)
   assert.is((await deaf.ended).status, 143)
@@ -222,7 +229,7 @@ asRoot('a kill -9 of the supervisor: the next command cleans up; who waited is t
     stderr += data
   })
   const waited = new Promise(resolve => waiting.on('close', resolve))
-  await sleep(500)
+  await waits(waiting)
   one.supervisor.kill('SIGKILL')
   await one.ended
   assert.is(await waited, 125)
@@ -276,6 +283,36 @@ asRoot('a container by the PID of a process in it; one of the pipe; another of i
   )
   hew('rm', '-f', one.id)
 })
+
+asRoot(
+  'logs: what a detached one wrote, byte for byte; -f to its end; no control characters to a terminal',
+  async () => {
+    const id = `test-${process.pid}-log`
+    const script = "printf 'first\\n\\033[2J\\377'; sleep 1; echo; echo last >&2; exit 3"
+    const line = `hew enter --detach --name ${id} --log-size 1M -- bash -c "${script}"`
+    assert.is(shell(line, {input: document}).stderr, '')
+    try {
+      const followed = run(HEW, ['logs', '-f', id])
+      assert.equal([followed.stderr, followed.status], ['', 0])
+      assert.is(followed.stdout, 'first\n\x1b[2J\ufffd\nlast\n')
+      const terminal = run('script', ['-qec', `${HEW} logs ${id}`, '/dev/null'])
+      assert.is(terminal.stdout.replaceAll('\r', ''), 'first\n\\x1b[2J\ufffd\nlast\n')
+      assert.is(shell(`hew logs ${id} | head -n 1`).stderr, '')
+      const waited = hew('wait', id)
+      assert.equal([JSON.parse(waited.stdout).exitStatus, waited.status], [3, 3])
+      fails(hew('kill', id), `hew kill: ${id} has ended: 'hew rm ${id}' removes it\n`)
+    } finally {
+      assert.equal(hew('rm', id), {stdout: '', stderr: '', status: 0})
+    }
+    assertGone(id)
+    const one = await start('echo READY; sleep 1000')
+    fails(
+      hew('logs', one.id),
+      `hew logs: ${one.id} runs in the foreground: what it writes goes where the output of 'hew enter' goes, and to no log\n`,
+    )
+    hew('rm', '-f', one.id)
+  },
+)
 
 test('wrong words', () => {
   const usage = (command: string): string => `hew ${command}: see 'hew ${command} --help'\n`
