@@ -26,6 +26,7 @@ const IN_GUEST = [
   'test/system/check',
   'test/system/guest',
   'test/system/join',
+  'test/system/ps-limits',
   'test/system/script-cgroups',
   'test/system/state',
 ]

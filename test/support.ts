@@ -123,6 +123,10 @@ const probes: Record<string, Probe> = {
       existsSync(join(DEBIAN, 'lib/systemd/systemd')) ? undefined : `there is no systemd in ${DEBIAN}`,
     optional: !IN_GUEST,
   },
+  fuse: {
+    lacking: () => (existsSync('/dev/fuse') ? undefined : 'this kernel has no FUSE'),
+    optional: true,
+  },
   crun: program('crun'),
   runc: program('runc'),
   busybox: program('busybox'),

@@ -7,6 +7,7 @@ import {HEW, requires, run, scratch} from '../support.ts'
 /** `hew ps` beside real containers: those that hew has made, and those that were made by hand. */
 
 const asRoot = requires(test, 'root')
+const withFuse = requires(test, 'root', 'fuse')
 const asUser = requires(test, 'root', 'setpriv')
 const here = scratch()
 chmodSync(here, 0o755)
@@ -266,6 +267,20 @@ asRoot('a hostile name, command line and user come to a terminal as text', () =>
     line ?? stdout,
     /^ *\d+ +1 \\x1b\[31mwww +\d+\.\d +[\d.]+ [KM]iB S +0:00 a\) Z\\x0a\\x1b\[1m 7601\^M$/,
   )
+})
+
+withFuse('a root whose files are served by a process that never answers', () => {
+  const {json, stderr} = lab(`
+    served="$here/served"
+    hew mkroot -q --with sleep "$served" >/dev/null
+    mkdir "$served/fuse"; ln -sf /fuse/passwd "$served/etc/passwd"
+    hand unshare --mount --pid --fork bash -c 'exec 3<>/dev/fuse
+      mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none "$1/fuse" && exec chroot "$1" sleep 7801' - "$served"
+    for i in $(seq 50); do timeout -s KILL 10 "$hew" ps </dev/null >"$here/shape" || exit 99
+      grep -q '"7801"' "$here/shape" && break; sleep 0.1; done
+    cat "$here/shape"`)
+  const [sleep] = withArgument(json[0], '7801').processes
+  assert.equal([sleep.user, sleep.uidInside], [null, 0], stderr)
 })
 
 test.run()
