@@ -61,6 +61,8 @@ export function textOf(path: string): string | undefined {
 
 type Stat = Pick<Process, 'ppid' | 'comm' | 'state' | 'kernel' | 'cpuSeconds' | 'start' | 'memoryBytes'>
 
+/** Fields 4 to 24 of proc_pid_stat(5), of one process after the other. */
+const numbers = new Float64Array(21)
 const SPACE = 0x20
 const ZERO = 0x30
 
@@ -71,17 +73,17 @@ export function parseStat(line: Buffer, length: number): Stat | undefined {
   let close = length - 1
   while (close > open && line[close] !== 0x29) close--
   if (open < 0 || close <= open || length < close + 5) return undefined
-  // Fields 4 to 24. By hand, since a string for each of the fifty would be garbage five thousand times.
-  const numbers: number[] = []
+  // By hand: a string for each of the fifty fields would be garbage, five thousand times.
+  let field = 0
   let value = 0
-  for (let i = close + 4; i < length && numbers.length < 21; i++) {
+  for (let i = close + 4; i < length && field < numbers.length; i++) {
     const byte = line[i]!
     if (byte === SPACE) {
-      numbers.push(value)
+      numbers[field++] = value
       value = 0
     } else if (byte >= ZERO) value = 10 * value + byte - ZERO
   }
-  if (numbers.length < 21) return undefined
+  if (field < numbers.length) return undefined
   return {
     comm: line.toString('utf8', open + 1, close),
     state: String.fromCharCode(line[close + 2]!),
@@ -99,6 +101,12 @@ export function parseStatus(text: string): Pick<Process, 'uid' | 'inner'> {
     uid: Number(field(text, '\nUid:\t')[1] ?? Number.NaN),
     inner: field(text, '\nNSpid:\t').slice(1).map(Number),
   }
+}
+
+/** True once the whole line with the PIDs is in the text. */
+function hasPids(text: string): boolean {
+  const at = text.indexOf('\nNSpid:\t')
+  return at >= 0 && text.indexOf('\n', at + 1) >= 0
 }
 
 function field(text: string, name: string): string[] {
@@ -124,7 +132,9 @@ export function readProcess(pid: number, before?: Process): Process | undefined 
     return {...before, ppid, state, cpuSeconds, memoryBytes}
   const length = fill(`/proc/${pid}/status`)
   if (length < 0) return undefined
-  const {uid, inner} = parseStatus(piece.toString('latin1', 0, length))
+  // The groups come in between, and may be thousands: mostly the first fifth is all that is needed.
+  const text = piece.toString('latin1', 0, Math.min(length, 400))
+  const {uid, inner} = parseStatus(hasPids(text) ? text : piece.toString('latin1', 0, length))
   const args = parseArgs((kernel ? undefined : textOf(`/proc/${pid}/cmdline`)) ?? '')
   return {pid, ppid, comm, state, kernel, cpuSeconds, start, memoryBytes, uid, inner, args}
 }

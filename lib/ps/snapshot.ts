@@ -1,6 +1,6 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {cgroupIn, cgroupOf, type Hierarchy, hierarchies, read, words} from '../cgroups/hierarchies.ts'
+import {cgroupIn, type Hierarchy, hierarchies, read, words} from '../cgroups/hierarchies.ts'
 import {type Use, useOf} from '../cgroups/use.ts'
 import {KINDS} from '../container/machine.ts'
 import {isFrozen} from '../containers/freeze.ts'
@@ -90,13 +90,14 @@ export function keyOf({name, pid}: Pick<Container, 'name' | 'pid'>): string {
  */
 export function snapshot(known: Known[], all: boolean, memory?: Memory): Snapshot {
   const found = hierarchies()
+  const cgroups = read('/proc/self/cgroup') ?? ''
   const running = new Map<number, Known>()
   for (const one of known) if (one.life === 'alive' && one.first) running.set(one.first.pid, one)
   const before = memory?.fresh && memory.scan && {...memory.scan, fresh: memory.freshPids}
   const here: Here = {
     uptime: uptime(),
     hierarchies: found,
-    cgroups: new Map(found.map(h => [h, cgroupOf('self', h)])),
+    cgroups: new Map(found.map(h => [h, cgroupIn(cgroups, h)])),
     namespaces: Object.entries(KINDS).map(([type, kind]) => [type as NamespaceType, namespace('self', kind)]),
     mounts: mounts('self') ?? [],
     scan: scan(all, [...running.keys()], before),
