@@ -84,6 +84,30 @@ onTerminal('q and Ctrl-C: the container is seen, its process killed after y, the
   isRestored(shown)
 })
 
+onTerminal('a container of hew is frozen, thawed, and killed as a whole after y', () => {
+  const root = `${here}/web`
+  run(HEW, ['mkroot', '-q', '--with', 'sh,sleep', root])
+  const shown = typed(`
+    send "hew enter --detach --name watched -r ${root} -- sh -c 'sleep 8802 & wait'\\r"
+    see {outside> $}
+    send "stty -a | md5sum; hew ps --watch watched\\r"
+    see {watched  running}
+    send "f"
+    see {watched  frozen}
+    send "t"
+    see {watched  running}
+    send "Kn"
+    see {kill everything in watched\\? y/n}
+    send "Ky"
+    see {watched  stopped}
+    send "q"
+    see {outside> $}
+    send "hew rm watched; stty -a | md5sum; echo done\\r"
+    see {done\\r}
+    see {outside> $}`)
+  isRestored(shown)
+})
+
 onTerminal('TERM, HUP, Ctrl-Z and fg, a kill from elsewhere: the terminal is as it was', () => {
   const shown = typed(`
     set pid [exp_pid -i $shell]
