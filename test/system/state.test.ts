@@ -329,6 +329,10 @@ asRoot('--detach: a log has a limit, and what hew itself has to say is in it', a
   assert.ok(fs.statSync(`${STATES}/${large}/log`).size <= 65536)
   put(large)
 
+  // The tree of a machine with v2 alone is not ours to rearrange.
+  if (IN_GUEST) assert.is(hew('cgroup-init').status, 0)
+  else if (!hierarchies().some(({version, controllers}) => version === 1 && controllers.includes('pids')))
+    return
   const {stderr} = shell(
     `hew copy-deps -r '${root}' true | hew limit --pids 1 | hew enter -d --name ${id} -- sh -c 'echo first; true & echo last'`,
   )
