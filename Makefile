@@ -2,7 +2,7 @@
 # make demo    builds, and shows what it is for
 # make test    builds, and runs every test
 # make lint    types, style, shell scripts, C warnings
-# make bench   how fast it starts
+# make bench   how fast it starts, and what stays beside a container
 # make man      dist/man, a page for hew and one for each command
 # make guest   a shell in the test kernel, where cgroups are v2; with CMD='...': that command
 #
@@ -42,6 +42,7 @@ man: $(INSTALLED)
 
 bench: dist/hew
 	@$(TSX) test/bench/start.ts
+	@$(TSX) test/bench/memory.ts
 
 # As it was typed: make would expand its dollars.
 guest: export GUEST_COMMAND := $(value CMD)

@@ -54,6 +54,7 @@ const BEFORE: [line: RegExp, before: {line: string} | {unrun: string}][] = [
   [/^systemd-run/, {unrun: 'it takes systemd as PID 1'}],
   [/^make /, {unrun: 'it is what runs this'}],
   [/--watch/, {unrun: 'it takes a terminal; test/system/ps-watch.test.ts has one'}],
+  [/--name lesson/, {unrun: 'it takes a terminal; test/system/terminal.test.ts has one'}],
   [/^runc /, {unrun: 'test/system/pipe.test.ts does it'}],
   [/--from rootfs\.tar\.gz/, {line: 'hew mkroot -q --into new >&2; tar -C new -czf rootfs.tar.gz .'}],
   [/\.\/program/, {line: 'hew mkroot -q --empty --into new >&2; cp /bin/true program'}],
@@ -69,6 +70,7 @@ const BEFORE: [line: RegExp, before: {line: string} | {unrun: string}][] = [
   [/^hew (wait|rm web)/, {line: ENDED}],
   [/^hew logs -f/, {line: `${WEB}; (sleep 1; hew kill -s KILL web) &`}],
   [/\bweb\b/, {line: WEB}],
+  [/\blesson$/, {line: WEB.replaceAll('web', 'lesson')}],
   [/cat data/, {line: 'seq 10 > data'}],
 ]
 
