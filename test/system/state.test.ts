@@ -227,9 +227,7 @@ const detached = (id: string, ...words: string[]): Outcome =>
 
 /** Ends a container in the background, and removes what is left of it. */
 function put(id: string): void {
-  const supervisor = Number(read(id).annotations['dev.hew.supervisor'].split(' ')[0])
-  if (read(id).status !== 'stopped') process.kill(supervisor, 'SIGKILL')
-  fs.rmSync(`${STATES}/${id}`, {recursive: true})
+  hew('rm', '-f', id)
 }
 
 asRoot('--detach: the state is printed when the command runs; log, verdict and state stay', async () => {
