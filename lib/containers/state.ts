@@ -3,7 +3,7 @@ import * as path from 'node:path'
 import type {Configuration} from '../document/oci.ts'
 import {HewError, reason} from '../errors.ts'
 import {stateDirectory} from './directory.ts'
-import {fateOf, type Identity, identityOf} from './process.ts'
+import {fateOf, type Identity, identityOf, identityText} from './process.ts'
 
 /** The OCI state document: runtime.md of the runtime specification. */
 export interface State {
@@ -102,14 +102,17 @@ export function namesIn(directory: string): string[] {
  * @throws HewError its state.json is broken
  */
 export function containerAt(directory: string, id: string): Container | undefined {
-  const before = stateIn(`${directory}/state.json`, id)
-  if (before === undefined) return undefined
-  const fate = fateOf(before.supervisor)
-  // It is gone by now, and what it wrote last may be newer than what was read.
-  const now = fate === 'gone' ? stateIn(`${directory}/state.json`, id) : before
-  if (now === undefined) return undefined
-  const life = now.state.status === 'stopped' ? 'ended' : LIVES[fate]
-  return {...now, directory, life}
+  const read = (): ReturnType<typeof stateIn> => stateIn(`${directory}/state.json`, id)
+  for (let state = read(), seen = ''; state !== undefined; state = read()) {
+    const {supervisor} = state
+    const said = `${state.state.status} ${identityText(supervisor)}`
+    const fate = fateOf(supervisor)
+    // One that is gone has written its last, or handed over to another (--detach): what was read before may be older.
+    if (fate !== 'gone' || said === seen)
+      return {...state, directory, life: state.state.status === 'stopped' ? 'ended' : LIVES[fate]}
+    seen = said
+  }
+  return undefined
 }
 
 const LIVES = {lives: 'alive', gone: 'dead', foreign: 'foreign'} as const

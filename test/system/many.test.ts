@@ -23,7 +23,7 @@ async function until(what: string, holds: () => boolean): Promise<void> {
 }
 
 const started = new Set<ChildProcess>()
-test.after(() => {
+test.after.each(() => {
   for (const child of started) child.kill('SIGKILL')
   const left = ours().map(({id}) => id)
   if (left.length > 0) hew('rm', '-f', ...left)
@@ -86,7 +86,7 @@ function assertNothingLeft(before: Record<string, unknown>): void {
 }
 
 asRoot(
-  `${MANY} containers at once: listed, limited, signalled, removed; nothing is left of them`,
+  `${MANY} containers at once: listed, limited, joined, killed, removed; nothing is left of them`,
   async () => {
     const before = traces()
     const ids = Array.from({length: MANY}, (_, i) => `${PREFIX}-${i}`)
@@ -117,6 +117,13 @@ asRoot(
       ids,
     )
     assert.equal(hew('kill', '-s', '0', ...ids), {stdout: '', stderr: '', status: 0})
+
+    const joining = [...ids]
+    const joiners = Array.from({length: 4}, async () => {
+      for (let id = joining.pop(); id !== undefined; id = joining.pop())
+        assert.is(await begin(['enter', '-t', id, '--', 'sh', '-c', 'exit 9']).ended, 9, id)
+    })
+    await Promise.all(joiners)
 
     const half = ids.slice(0, MANY / 2)
     assert.equal(hew('kill', ...half), {stdout: '', stderr: '', status: 0})

@@ -1,4 +1,4 @@
-import {spawn} from 'node:child_process'
+import {spawn, spawnSync} from 'node:child_process'
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
@@ -82,6 +82,19 @@ test('alive, ended, dead, foreign; broken ones are named and do not stop the oth
   assert.is(broken[0]!.id, 'broken')
   assert.match(broken[0]!.why, new RegExp(`^the state ${at}/broken/state.json is broken: `))
   assert.equal(containers(`${here}/nowhere`), {containers: [], broken: []})
+})
+
+test('a supervisor that hands over while its state is read is not taken for dead', async () => {
+  const at = states()
+  const directory = write(at, 'one', {supervisor: identityText({...own, start: '1'})})
+  const file = `${directory}/state.json`
+  const [before, after] = [`${at}/.before`, `${at}/.after`]
+  fs.renameSync(file, before)
+  fs.writeFileSync(after, fs.readFileSync(before, 'utf8').replace(' 1 ', ` ${own.start} `))
+  // The first read ends with what was there before, once that has been replaced.
+  spawnSync('mkfifo', [file])
+  spawn('sh', ['-c', `exec 3>'${file}'; cat '${before}' >&3; mv '${after}' '${file}'; exec 3>&-`])
+  assert.equal(lives(at), {one: 'alive'})
 })
 
 test('what a state says', () => {
