@@ -430,7 +430,9 @@ requires(test, 'root')('enter --by-hand: the one line of the lesson', () => {
   assert.is(command.status, 7, command.stderr)
   const script = both(`exec dash '${printed}'`)
   assert.is(script.stderr, '')
-  const inner = ({stdout}: Outcome): string => stdout.replace(/^(NSpid:\t)\d+/m, '$1')
+  // make(1) leaves the signal 32 ignored to all that it starts, and no shell can change that.
+  const inner = ({stdout}: Outcome): string =>
+    stdout.replace(/^(NSpid:\t)\d+/m, '$1').replace(/^(SigIgn:\t0{8})8/m, (_, before) => `${before}0`)
   assert.is(inner(script), inner(command))
   assert.is(script.status, 7)
   const plain = run(HEW, [...words, '--dry-run', 'sh']).stdout
