@@ -34,7 +34,7 @@ export default command(
       ['hew ps --watch', 'how they fare, until q'],
       ['hew ps | jq .containers[].memoryBytes', 'JSON in a pipe: README tells its fields'],
     ],
-    run: ({options: given, operands}) => show(given, operands.length > 0 ? operands : fromPipe()),
+    run: async ({options: given, operands}) => show(given, operands.length > 0 ? operands : await fromPipe()),
   },
   import.meta,
 )

@@ -35,12 +35,13 @@ export default command(
       for (const id of broken) discard(stateDirectory(), id)
       const names = operands.filter(word => !broken.includes(word))
       if (names.length === 0 && broken.length > 0) return
-      const targets = named(names).map(container => ({container, made: root ? rootOf(container) : undefined}))
-      for (const {container} of targets) if (!force) hasEnded(container.id, container.life)
-      for (const {container, made} of targets) {
-        if (container.life === 'alive') endNow(container, 'hew rm')
+      const all = named(names)
+      const targets = all.map(container => ({container, made: root ? rootOf(container, all) : undefined}))
+      for (const {id, life} of all) if (!force) hasEnded(id, life)
+      // All of them before the first root goes: they may share it.
+      for (const container of all) if (container.life === 'alive') endNow(container, 'hew rm')
+      for (const {container, made} of targets)
         process.exitCode = removeContainer(container, made, 'hew rm') || process.exitCode
-      }
     },
   },
   import.meta,

@@ -20,11 +20,21 @@ export function make(directory: string): Undo {
   return () => fs.rmdirSync(directory)
 }
 
-/** Adds a line to a file of hew's own. */
+/**
+ * Adds a line to a file of hew's own.
+ * @throws HewError; then no part of the line is there
+ */
 export function note(file: string, line: string): Undo {
-  const before = fs.existsSync(file) ? fs.readFileSync(file) : ''
-  fs.appendFileSync(file, `${line}\n`, {mode: 0o600})
-  return () => fs.writeFileSync(file, before)
+  const before = fs.existsSync(file) ? fs.statSync(file).size : 0
+  const undo = (): void => fs.truncateSync(file, before)
+  try {
+    fs.appendFileSync(file, `${line}\n`, {mode: 0o600})
+  } catch (error) {
+    // Half a path would be another cgroup's.
+    if (fs.existsSync(file)) undo()
+    throw new HewError(`cannot write the cgroup ${line} to ${file}: ${reason(error)}: nothing was changed`)
+  }
+  return undo
 }
 
 const WHY: Record<string, string> = {

@@ -8,9 +8,10 @@ import {remove} from './sweep.ts'
 
 /**
  * The root directory of a container, if it may be removed with it.
+ * @param going all that are removed together
  * @throws HewError mkroot did not make it, or another container runs in it
  */
-export function rootOf(container: Container): Made {
+export function rootOf(container: Container, going: Container[]): Made {
   const {id, root} = container
   const made = madeRoot(configurationOf(container))
   if (!made)
@@ -18,7 +19,7 @@ export function rootOf(container: Container): Made {
       `the root ${root} of ${id} stays: nothing says that mkroot made it for the container: remove it by hand`,
     )
   const other = containers().containers.find(
-    one => one.id !== id && one.root === root && one.life !== 'ended',
+    one => one.root === root && one.life !== 'ended' && !going.some(({id}) => id === one.id),
   )
   if (other) throw new HewError(`the root ${root} of ${id} stays: ${other.id} runs in it, too`)
   return made

@@ -1,4 +1,6 @@
 import * as fs from 'node:fs'
+import * as path from 'node:path'
+import {stateDirectory} from '../containers/directory.ts'
 import {readDocument} from '../document/read.ts'
 import {HewError} from '../errors.ts'
 import {nearest} from '../nearest.ts'
@@ -40,20 +42,25 @@ function isOf({supervisor, processes}: Container, pid: number): boolean {
   return (
     supervisor === pid ||
     processes.some(process => process.pid === pid) ||
-    (first?.pidInside === 1 && first.ppid === pid)
+    // PID 1 made nothing: it takes in orphans.
+    (first?.pidInside === 1 && first.ppid === pid && pid !== 1)
   )
 }
 
 /**
  * What a state document in the pipe names, hew's or another runtime's: nothing where stdin is no pipe.
- * @throws HewError something else came through
+ * @throws HewError something else came through, or that container is no more
  */
-export function fromPipe(): string[] {
+export async function fromPipe(): Promise<string[]> {
   if (!fs.fstatSync(0, {throwIfNoEntry: false} as never)?.isFIFO()) return []
-  const {id, pid, bundle} = readDocument(0) as {id?: unknown; pid?: unknown; bundle?: unknown}
+  const document = readDocument(0) as {id?: unknown; pid?: unknown; bundle?: unknown}
+  const {id, pid, bundle} = document
   if (typeof id !== 'string' || typeof bundle !== 'string')
     throw new HewError(
       "what comes through the pipe is no container that runs: 'hew enter --detach' prints one's state",
     )
+  // Of ours the PID may be another's by now, and the state is there still.
+  if (path.dirname(bundle) === stateDirectory())
+    return [(await import('../containers/find.ts')).containerOf(document).id]
   return [typeof pid === 'number' ? `${pid}` : id]
 }

@@ -193,6 +193,19 @@ asRoot('rm: what runs is refused; -f ends it and leaves nothing', async () => {
   assert.ok(fs.existsSync(`${box}/bin`))
 })
 
+asRoot('rm --root: containers that go together may share their root', async () => {
+  const root = `${here}/shared`
+  const made = shell(`hew mkroot --with bash,sh,sleep '${root}'`).stdout
+  const both = [
+    await start('echo READY; sleep 1000', [], made),
+    await start('echo READY; sleep 1000', [], made),
+  ]
+  const ids = both.map(({id}) => id)
+  assert.equal(hew('rm', '-f', '--root', ...ids), {stdout: '', stderr: '', status: 0})
+  for (const id of ids) assertGone(id)
+  assert.not.ok(fs.existsSync(root))
+})
+
 asRoot('rm --root: only what mkroot made, never across a mount, never through a link', async () => {
   const root = `${here}/goes`
   const outside = `${here}/outside`

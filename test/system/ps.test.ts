@@ -174,8 +174,13 @@ asRoot(
     kill -9 $(hew ps gone </dev/null | grep -o '"pid":[0-9]*' | head -1 | cut -d: -f2 | xargs -I{} cut -d' ' -f4 /proc/{}/stat)
     hew kill web; hew wait web >/dev/null
     hew ps </dev/null
+    hew enter --detach --name brief -r "$root" -- true >'${here}/brief'; hew wait brief >/dev/null
+    cat '${here}/brief' | hew ps; hew rm brief
+    cat '${here}/brief' | hew ps
     hew rm web`)
-    const [piped, frozen, ended] = json
+    const [piped, frozen, ended, brief] = json
+    assert.equal([brief.containers[0].name, brief.containers[0].status], ['brief', 'stopped'])
+    assert.match(stderr, /^hew ps: the container brief of the pipe is no more$/m)
     assert.is(piped.containers.length, 1, stderr)
     const [web] = piped.containers
     assert.equal([web.name, web.status, web.detached, web.root], ['web', 'running', true, root])
