@@ -50,7 +50,11 @@ static bool replace_text(int directory, const char *name, const char *text) {
     int error = errno;
     if (fd >= 0) close(fd);
     errno = error;
-    return written && !renameat(directory, beside, directory, name);
+    if (!written) return false;
+    /* Not over the old one where that is possible: ext4 takes it for a file to be saved, and writes it out at once. */
+    if (renameat2(directory, beside, directory, name, RENAME_EXCHANGE)) return !renameat(directory, beside, directory, name);
+    unlinkat(directory, beside, 0);
+    return true;
 }
 
 /* The document as it is now; the caller frees. */
