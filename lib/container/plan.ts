@@ -87,15 +87,16 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
   if (devices) passedOver.push(devices)
 
   const plan: Plan = [
+    // First of all: the copy knows nothing of what was done before.
+    ...when(
+      document.linux?.namespaces?.some(({path}) => path),
+      {do: 'seal'},
+    ),
     ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     ...removal(document, run.root),
     ...run.state,
     ...when(run.terminal !== 'none', {do: 'terminal', take: run.terminal === 'take'}),
     ...run.limits,
-    ...when(
-      document.linux?.namespaces?.some(({path}) => path),
-      {do: 'seal'},
-    ),
     ...(document.linux?.namespaces ?? []).flatMap(({type, path}) =>
       when(path, {do: 'join', kind: KINDS[type], path: path ?? ''}),
     ),

@@ -76,8 +76,8 @@ int relay_watch(struct pollfd on[RELAY_FDS]);
 int relay(const struct pollfd on[RELAY_FDS], pid_t container);
 /* Before we stop: what is there goes out, as far as that can be at once; the terminal is as it was. */
 void relay_pause(void);
-/* After SIGCONT. */
-void relay_continued(void);
+/* We go on: after SIGCONT, or because nothing has stopped us. */
+void relay_continued(bool by_somebody);
 /* After SIGWINCH; false when nothing is relayed. */
 bool relay_resize(void);
 /* The container has ended, by this signal or 0: what it has written goes out, unless a signal comes; the terminal is as it

@@ -61,8 +61,8 @@ void relay_start(int fd) {
     if (terminal_hold()) terminal_copy_size(master);
 }
 
-void relay_continued(void) {
-    stopped = false;
+void relay_continued(bool by_somebody) {
+    if (by_somebody) stopped = false;
     if (terminal.relayed) terminal.held = false; /* the shell has set the terminal meanwhile */
     if (terminal_hold() && master >= 0) terminal_copy_size(master);
 }

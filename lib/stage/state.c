@@ -21,7 +21,7 @@ static struct {
     const char *head, *where; /* state.json up to the supervisor; "NAMESPACE BOOT" of that */
     bool keep;                /* after the end, too */
     pid_t pid;                /* of the container's first process */
-    const char *number;       /* its name in /proc */
+    unsigned long long start; /* once it has ended, its number may be another's */
 } state = {.directory = -1};
 
 /* ---- processes ---- */
@@ -66,7 +66,7 @@ static char *document(const char *status, bool with_process) {
     fprintf(out, "%s\"dev.hew.supervisor\":\"%d %llu %s\"", state.head, (int)getpid(), start_time("self"), state.where);
     fprintf(out, ",\"dev.hew.cgroups\":\"");
     print_cgroups(out);
-    if (with_process) fprintf(out, "\",\"dev.hew.start\":\"%llu", start_time(state.number));
+    if (with_process) fprintf(out, "\",\"dev.hew.start\":\"%llu", state.start);
     fprintf(out, "\"},\"status\":\"%s\"", status);
     if (with_process) fprintf(out, ",\"pid\":%d", (int)state.pid);
     fprintf(out, "}\n");
@@ -142,7 +142,7 @@ void state_has_cgroups(void) {
 
 bool state_created(pid_t pid, const char *number) {
     state.pid = pid;
-    state.number = number;
+    state.start = start_time(number);
     if (write_state("created", true)) return true;
     say("cannot write the container's state: %s", strerror(errno));
     return false;

@@ -184,7 +184,7 @@ static void suspend(const struct container *container, int number, enum sender s
     if (!stopped) send_to_group(container, SIGSTOP);
     relay_pause();
     bool continued = stop_ourselves(number, sender == CONTAINERS_TERMINAL);
-    relay_continued();
+    relay_continued(continued);
     if (continued || !stopped) send_to_group(container, SIGCONT);
 }
 
@@ -278,7 +278,7 @@ static int arrived(const struct container *container) {
     if (number == SIGCHLD) child_changed(container);
     else if (stops_by_default(number)) suspend(container, number, SOMEBODY, false);
     else if (number != SIGWINCH || !relay_resize()) {
-        if (number == SIGCONT) relay_continued();
+        if (number == SIGCONT) relay_continued(true);
         hurry |= ends_by_default(number);
         return pass_on(container, number, info.ssi_code == SI_KERNEL ? CALLERS_TERMINAL : SOMEBODY);
     }

@@ -168,6 +168,40 @@ asRoot('killed with -9: the next command cleans up, and the name is free', async
   assert.equal([there(id), ...cgroups.map(at => fs.existsSync(at))], [false, ...cgroups.map(() => false)])
 })
 
+asRoot(
+  'a container that joins a namespace has its cgroups, its verdict and its end as any other',
+  async () => {
+    const id = fresh()
+    const other = spawn('unshare', ['--net', 'sleep', '300'])
+    children.push(other)
+    const net = () => fs.readlinkSync(`/proc/${other.pid}/ns/net`)
+    await until('its namespace', () => net() !== fs.readlinkSync('/proc/self/ns/net'))
+    const document = {
+      ociVersion: '1.0.2',
+      root: {path: root},
+      process: {
+        cwd: '/',
+        args: ['sh', '-c', 'readlink /proc/self/ns/net; cat /proc/self/cgroup'],
+        env: ['PATH=/bin:/usr/bin'],
+      },
+      mounts: [{destination: '/proc', type: 'proc', source: 'proc'}],
+      linux: {
+        namespaces: [{type: 'mount'}, {type: 'pid'}, {type: 'network', path: `/proc/${other.pid}/ns/net`}],
+      },
+    }
+    const verdict = `${here}/${id}.json`
+    const {stdout, stderr, status} = shell(`hew enter --name ${id} --verdict '${verdict}'`, {
+      input: JSON.stringify(document),
+    })
+    assert.equal([stderr, status], ['', 0])
+    assert.is(stdout.split('\n')[0], net())
+    assert.match(stdout, new RegExp(`/${id}$`, 'm'))
+    assert.is(JSON.parse(fs.readFileSync(verdict, 'utf8')).exitStatus, 0)
+    assert.not.ok(there(id))
+    for (const {mount} of hierarchies()) assert.not.ok(fs.existsSync(`${mount}/${id}`))
+  },
+)
+
 asRoot('what fails before its command runs leaves no state', () => {
   const id = fresh()
   // Behind a bind mount only the kernel knows what there is.

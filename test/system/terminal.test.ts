@@ -528,4 +528,20 @@ onTerminal(
   },
 )
 
+onTerminal(
+  'in the background of a terminal that wants no output, where nobody sees it stop, it goes on',
+  async () => {
+    const on = onPty('bash --norc --noprofile -i')
+    on.child.stdin.write(
+      `stty tostop; ('${HEW}' enter -r '${root()}' -- sh -c 'echo do""ne; exec sleep 300' </dev/tty &)\n`,
+    )
+    const pid = await supervisorOf(on)
+    await on.until(() => on.bytes().includes('done'))
+    process.kill(pid, 'SIGTERM')
+    on.child.stdin.write('exit\n')
+    await on.ended
+    await on.until(() => !fs.existsSync(`/proc/${pid}`))
+  },
+)
+
 test.run()
