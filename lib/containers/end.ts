@@ -2,6 +2,7 @@ import * as fs from 'node:fs'
 import {bytesText} from '../cgroups/values.ts'
 import {HewError, reason} from '../errors.ts'
 import {carryOut} from '../stage.ts'
+import {running} from './find.ts'
 import type {Identity} from './process.ts'
 import {type Container, containerAt} from './state.ts'
 
@@ -32,7 +33,9 @@ export function awaitProcess({pid, start}: Identity, as: string): void {
  * Waits for the end of a container that runs; how it ended, or how one did that has ended.
  * @throws HewError nobody knows
  */
-export function awaitEnd({id, directory, supervisor, life}: Container, as: string): Verdict {
+export function awaitEnd(container: Container, as: string): Verdict {
+  const {id, directory, supervisor, life} = container
+  if (life === 'foreign') running(container)
   // Held open: a container in the foreground writes it, too, and takes its state away then.
   const fd = openVerdict(directory, id)
   try {

@@ -187,6 +187,10 @@ asRoot('rm: what runs is refused; -f ends it and leaves nothing', async () => {
     hew('rm', '-f', '--root', one.id, 'no-such'),
     "hew rm: no container is called no-such: 'hew ps' lists them\n",
   )
+  fails(
+    run('unshare', ['--pid', '--fork', '--mount-proc', HEW, 'wait', one.id]),
+    `hew wait: ${one.id} is a container of another PID namespace: act on it from there\n`,
+  )
   assert.is(stateOf(one.id).status, 'running')
   assert.equal(hew('rm', '-f', one.id), {stdout: '', stderr: '', status: 0})
   assertGone(one.id)
