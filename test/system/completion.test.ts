@@ -99,7 +99,7 @@ const OFFERS: [line: string, words: string[], open?: '+'][] = [
 const bare = (word: string): string => word.replace(/^--\w+=/, '').replace(/\/$/, '')
 
 for (const [shell, offers] of Object.entries(offered)) {
-  const test = requires(tests, shell)
+  const test = requires(tests, shell, 'native')
   for (const [line, words, open] of OFFERS)
     test(`${shell}: ${line}`, () => {
       const found = offers(line).map(bare)
@@ -132,7 +132,7 @@ for (const [shell, offers] of Object.entries(offered)) {
   })
 }
 
-const inZsh = requires(tests, 'zsh')
+const inZsh = requires(tests, 'zsh', 'native')
 for (const [line, words, open] of OFFERS)
   if (words.length === 1 && !open)
     inZsh(`zsh: ${line}`, () => {

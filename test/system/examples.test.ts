@@ -10,7 +10,7 @@ import {HEW, hew, type Outcome, requires, run, scratch} from '../support.ts'
 /** Every line that the help, the man pages and the README tell people to type is typed. */
 
 const tests = suite('examples')
-const asRoot = requires(tests, 'root', 'jq')
+const asRoot = requires(tests, 'root', 'jq', 'native')
 const here = scratch()
 const commands = await loadAll()
 const README = fs.readFileSync('README.md', 'utf8')
@@ -151,6 +151,7 @@ requires(
   tests,
   'groff',
   'mandoc',
+  'native',
 )('make man: a page for hew and for each command, without a warning', () => {
   const folder = path.join(here, 'man')
   const made = run('node', ['--no-warnings', '--import', 'tsx', 'lib/build/man.ts', folder])

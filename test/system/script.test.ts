@@ -10,7 +10,7 @@ import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.
  */
 
 const here = scratch()
-const asRoot = requires(test, 'root', 'busybox', 'setcap')
+const asRoot = requires(test, 'root', 'busybox', 'setcap', 'native')
 
 /** Only BusyBox, and under its own names. */
 const applets = `${here}/applets`
@@ -402,7 +402,11 @@ const ABOUT = `
   pwd; umask; echo $$; hostname
   exit 7`
 
-requires(test, 'root')('enter --by-hand: the one line of the lesson', () => {
+requires(
+  test,
+  'root',
+  'native',
+)('enter --by-hand: the one line of the lesson', () => {
   const outer = `${here}/by hand's`
   fs.mkdirSync(`${here}/outside`)
   for (const kind of ['user', 'mnt', 'uts', 'ipc', 'net', 'pid', 'cgroup', 'time'])

@@ -36,7 +36,8 @@ const withHarness = requires(tests, 'root', 'asan')
 
 const place = scratch()
 chmodSync(place, 0o755)
-const STAGE = join(place, 'stage')
+// By this name it is the stage, whoever starts it.
+const STAGE = join(place, 'hew-stage')
 copyFileSync(sanitizedStage(), STAGE)
 chmodSync(STAGE, 0o755)
 const NOBODY = 65534
