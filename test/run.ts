@@ -124,7 +124,7 @@ async function inside(words: string[]): Promise<Counts> {
   try {
     const {stdout} = await inGuest(`CI=${process.env.CI ?? ''} exec ${runner}`, {
       memory: '2G',
-      timeout: 2 * TIMEOUT_MS,
+      timeout: 4 * TIMEOUT_MS,
       onOutput: show,
     })
     const sum = /^(\d+) passed, (\d+) failed, (\d+) skipped\n$/m.exec(stdout.toString())
