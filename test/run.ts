@@ -88,6 +88,12 @@ function skips(output: string): string[] {
   return [...names].map(([why, all]) => `skipped: ${all.length > 1 ? `${all.length} tests` : all[0]}: ${why}`)
 }
 
+function add(sum: Counts, {passed, failed, skipped}: Counts): void {
+  sum.passed += passed
+  sum.failed += failed
+  sum.skipped += skipped
+}
+
 /** One file, and a line that says how it went. */
 async function onHost(file: string): Promise<Counts> {
   const from = Date.now()
@@ -101,7 +107,7 @@ async function onHost(file: string): Promise<Counts> {
   return {passed, failed, skipped}
 }
 
-/** This program, with these words, in the test kernel: one boot for all files. What it prints comes with a prefix. */
+/** These files in the test kernel. What is printed there comes with a prefix. */
 async function inside(words: string[]): Promise<Counts> {
   if (process.getuid!() !== 0 && !process.env.CI) {
     console.log('skipped: guest: this takes root')
@@ -112,7 +118,14 @@ async function inside(words: string[]): Promise<Counts> {
       `guest: a copy of this machine's own root stands in for a fresh Debian: ${error.stderr.trim()}`,
     )
   })
-  const runner = [process.execPath, '--no-warnings', '--import', 'tsx', 'test/run.ts', ...words]
+  const sum: Counts = {passed: 0, failed: 0, skipped: 0}
+  for (const file of files(words)) add(sum, await booted(file))
+  return sum
+}
+
+/** A boot for each file: what one leaves in the kernel, no other finds. */
+async function booted(file: string): Promise<Counts> {
+  const runner = [process.execPath, '--no-warnings', '--import', 'tsx', 'test/run.ts', relative('.', file)]
     .map(quote)
     .join(' ')
   let begun = ''
@@ -124,7 +137,7 @@ async function inside(words: string[]): Promise<Counts> {
   try {
     const {stdout} = await inGuest(`CI=${process.env.CI ?? ''} exec ${runner}`, {
       memory: '2G',
-      timeout: 4 * TIMEOUT_MS,
+      timeout: TIMEOUT_MS,
       onOutput: show,
     })
     const sum = /^(\d+) passed, (\d+) failed, (\d+) skipped\n$/m.exec(stdout.toString())
@@ -153,10 +166,7 @@ const begin = Date.now()
 
 async function worker(): Promise<void> {
   for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
-    const {passed, failed, skipped} = await job()
-    sum.passed += passed
-    sum.failed += failed
-    sum.skipped += skipped
+    add(sum, await job())
   }
 }
 
