@@ -67,10 +67,22 @@ export function scratch(): string {
 }
 
 /** Waits for what another process does, ten seconds at most. */
-export async function until(what: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 10_000; !what(); await sleep(5))
+export async function until(what: string, holds: () => boolean, atMostSeconds = 10): Promise<void> {
+  for (const deadline = Date.now() + 1000 * atMostSeconds; !holds(); await sleep(5))
     if (Date.now() > deadline) throw new Error(`in vain: ${what}`)
 }
+
+/** What every script for expect(1) begins with, once it has spawned a shell whose prompt is `outside> `. */
+export const SEE = `
+    proc see {what} {
+      expect {
+        -re $what {}
+        timeout { puts "\\nNOT SEEN: $what"; exit 9 }
+        eof { puts "\\nENDED BEFORE: $what"; exit 9 }
+      }
+    }
+    see {outside> }
+`
 
 interface Probe {
   /** Why a test cannot run here, or undefined. */
@@ -88,6 +100,11 @@ const program = (name: string): Probe => ({
 
 /** Whether this runs under the test kernel (test/guest). */
 export const IN_GUEST = /^vendor_id\s*: User Mode Linux$/m.test(readFileSync('/proc/cpuinfo', 'utf8'))
+
+/** In the test kernel nothing is enabled for limits yet; no process has to be moved for that, it is the kernel's own root. */
+export function readyForLimits(): void {
+  if (IN_GUEST) hew('cgroup-init')
+}
 
 /** CGROUP2_SUPER_MAGIC of <linux/magic.h> */
 const CGROUP2 = 0x63677270

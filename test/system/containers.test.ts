@@ -1,8 +1,9 @@
 import {type ChildProcess, spawn} from 'node:child_process'
 import * as fs from 'node:fs'
+import {setTimeout as sleep} from 'node:timers/promises'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, hew, IN_GUEST, type Outcome, requires, run, scratch, shell} from '../support.ts'
+import {HEW, hew, type Outcome, readyForLimits, requires, run, scratch, shell, until} from '../support.ts'
 
 /** Living with containers: kill, freeze, thaw, wait, rm, limit by name. They run in the foreground of processes of this test. */
 
@@ -11,18 +12,10 @@ const STATES = process.getuid!() === 0 ? '/run/hew' : `${here}/hew`
 if (process.getuid!() !== 0) process.env.XDG_RUNTIME_DIR = here
 const asRoot = requires(test, 'root')
 
-// In the kernel's own root cgroup nothing has to be moved for that.
-if (IN_GUEST) hew('cgroup-init')
+readyForLimits()
 
 const box = `${here}/box`
 const document = shell(`hew mkroot --with bash,sh,sleep,cat,true,mkdir '${box}'`).stdout
-
-const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  for (const end = Date.now() + 20_000; !holds(); await sleep(10))
-    if (Date.now() > end) throw new Error(`in vain: ${what}`)
-}
 
 interface Started {
   id: string
@@ -68,13 +61,17 @@ async function start(script: string, options: string[] = [], input = document): 
       resolve({status, stderr})
     }),
   )
-  await until(`${id} runs: ${stderr}`, () => stdout.includes('READY') && stateOf(id)?.status === 'running')
+  await until(
+    `${id} runs: ${stderr}`,
+    () => stdout.includes('READY') && stateOf(id)?.status === 'running',
+    20,
+  )
   return {id, supervisor, ended}
 }
 
 /** `hew wait` has found its container: it waits by a process of the stage. */
 const waits = ({pid}: ChildProcess): Promise<void> =>
-  until('hew wait waits', () => fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8') !== '')
+  until('hew wait waits', () => fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8') !== '', 20)
 
 const cgroupsOf = (id: string): string => run('find', ['/sys/fs/cgroup', '-type', 'd', '-name', id]).stdout
 
@@ -111,7 +108,7 @@ asRoot('kill: TERM ends it, handled or not; other signals arrive; wait tells how
   assert.equal(hew('kill', '-s', '0', handles.id), {stdout: '', stderr: '', status: 0})
   hew('kill', '-s', 'USR1', handles.id)
   const root = `/proc/${stateOf(handles.id).pid}/root`
-  await until('USR1 arrives', () => fs.existsSync(`${root}/tmp/got`))
+  await until('USR1 arrives', () => fs.existsSync(`${root}/tmp/got`), 20)
   for (const child of waiting) await waits(child)
   assert.equal(hew('kill', handles.id, deaf.id), {stdout: '', stderr: '', status: 0})
   assert.is((await handles.ended).status, 7)
@@ -138,7 +135,7 @@ asRoot('kill --all: every process at once, those that joined no session of its c
   const two = await start(`sleep 1000 & ${HANDLES}`)
   assert.equal(hew('kill', '--all', '-s', 'USR1', two.id), {stdout: '', stderr: '', status: 0})
   const root = `/proc/${stateOf(two.id).pid}/root`
-  await until('USR1 arrives', () => fs.existsSync(`${root}/tmp/got`))
+  await until('USR1 arrives', () => fs.existsSync(`${root}/tmp/got`), 20)
   hew('kill', '--all', two.id)
   assert.is((await two.ended).status, 7)
 })
@@ -173,7 +170,7 @@ asRoot('freeze: no more CPU, until thaw; kill reaches what is frozen', async () 
   assert.is(ticks(), before)
   for (const _ of [1, 2])
     assert.equal(hew('thaw', `${one.supervisor.pid}`), {stdout: '', stderr: '', status: 0})
-  await until('it goes on', () => ticks() > before + 2)
+  await until('it goes on', () => ticks() > before + 2, 20)
   hew('freeze', one.id)
   assert.is(hew('kill', '--all', '-s', 'KILL', one.id).status, 0)
   assert.is((await one.ended).status, 137)
@@ -258,7 +255,7 @@ asRoot('a kill -9 of the supervisor: the next command cleans up; who waited is t
   )
   // A test beside this one may have been faster, and not be through yet.
   assert.match(hew('rm', '--stale').stdout, /^(removed \S+\n)*$/)
-  await until('the end of the sweep', () => cgroupsOf(one.id) === '')
+  await until('the end of the sweep', () => cgroupsOf(one.id) === '', 20)
   assertGone(one.id)
 })
 

@@ -197,7 +197,7 @@ test('nothing is left behind: after the end, after the time limit, after kill -9
     await new Promise(resolve => caller.stdout.once('data', resolve))
     assert.ok(marked(mark).length > 3, 'the kernel, its helpers and the processes in it')
     caller.kill(signal)
-    await until(() => marked(mark).length === 0)
+    await until('the end of the guest', () => marked(mark).length === 0)
   }
   assert.equal(traces(), before)
 })
@@ -314,7 +314,7 @@ fresh('nothing but hew: that is all there is, and it starts', async () => {
   const waiting = spawn(FRESH, ['hew', '/hew', 'enter'], {stdio: ['pipe', 'ignore', 'inherit']})
   const ended = new Promise(resolve => waiting.once('exit', resolve))
   try {
-    await until(() => find('/hew\0enter\0') !== undefined)
+    await until('the container', () => find('/hew\0enter\0') !== undefined)
     const root = `/proc/${find('/hew\0enter\0')}/root`
     assert.equal(fs.readdirSync(root).sort(), ['hew', 'proc', 'sys'])
     assert.equal(fs.readdirSync(`${root}/sys`), ['fs'])

@@ -3,7 +3,18 @@ import {createHash} from 'node:crypto'
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, hew, IN_GUEST, type Outcome, requires, run, type Spawning, scratch, shell} from '../support.ts'
+import {
+  HEW,
+  hew,
+  IN_GUEST,
+  type Outcome,
+  requires,
+  run,
+  type Spawning,
+  scratch,
+  shell,
+  until,
+} from '../support.ts'
 
 /** `enter -t`: a command in a container that runs, or beside any process. */
 
@@ -56,14 +67,6 @@ test.after(() => {
   for (const child of children) child.kill('SIGKILL')
   for (const id of names) if (fs.existsSync(`${STATES}/${id}`)) hew('rm', '-f', id)
 })
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 400; i++) {
-    if (holds()) return
-    await new Promise(later => setTimeout(later, 25))
-  }
-  throw new Error(`never: ${what}`)
-}
 
 /** What a shell line prints in there; it must succeed. */
 function inside(

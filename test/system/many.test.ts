@@ -1,9 +1,10 @@
 import {type ChildProcess, spawn} from 'node:child_process'
 import * as fs from 'node:fs'
+import {setTimeout as sleep} from 'node:timers/promises'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
 import {containers} from '../../lib/containers/state.ts'
-import {HEW, hew, IN_GUEST, requires, run, scratch, shell} from '../support.ts'
+import {HEW, hew, IN_GUEST, readyForLimits, requires, run, scratch, shell, until} from '../support.ts'
 
 /** Many containers at once, and kill -9 on whatever of hew's runs just then: at the end nothing is left. */
 
@@ -14,14 +15,7 @@ const document = shell(`hew mkroot --with sh,sleep '${here}/box'`).stdout
 
 // One emulated CPU does a small part of what two real ones do.
 const [MANY, ROUNDS] = IN_GUEST ? [20, 8] : [200, 50]
-if (IN_GUEST) hew('cgroup-init')
-
-const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  for (const end = Date.now() + 30_000; !holds(); await sleep(20))
-    if (Date.now() > end) throw new Error(`in vain: ${what}`)
-}
+readyForLimits()
 
 const started = new Set<ChildProcess>()
 test.after.each(() => {
@@ -168,13 +162,17 @@ asRoot(`${ROUNDS} rounds of kill -9 on hew while containers start and stop`, asy
     // What is left of it the next command cleans up: each state has its container, and each container its state.
     const stale = hew('rm', '--stale')
     assert.is(stale.stderr, '')
-    await until('the processes of who was killed are gone', () => {
-      const alive = ours()
-      assert.ok(alive.every(({life}) => life === 'alive' || life === 'ended'))
-      return processes().every(
-        ({id, zombie}) => !zombie && alive.some(one => one.id === id && one.life === 'alive'),
-      )
-    })
+    await until(
+      'the processes of who was killed are gone',
+      () => {
+        const alive = ours()
+        assert.ok(alive.every(({life}) => life === 'alive' || life === 'ended'))
+        return processes().every(
+          ({id, zombie}) => !zombie && alive.some(one => one.id === id && one.life === 'alive'),
+        )
+      },
+      30,
+    )
     const left = ours().map(({id}) => id)
     if (left.length > 0) assert.is(hew('rm', '-f', ...left).stderr, '')
   }

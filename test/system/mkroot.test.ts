@@ -218,7 +218,11 @@ test('kill -9 at any moment: no DIR, or one that says that it is unfinished; a s
     const root = fresh()
     const child = spawn(HEW, ['mkroot', '-q', root], {stdio: 'ignore'})
     // Half of them after the first file is there, so that they hit the stage and not Node's start.
-    if (i % 2) await until(() => fs.existsSync(`${root}/.hew-unfinished`) || child.exitCode !== null)
+    if (i % 2)
+      await until(
+        'what mkroot does',
+        () => fs.existsSync(`${root}/.hew-unfinished`) || child.exitCode !== null,
+      )
     await sleep(i % 2 ? Math.random() * 30 : Math.random() * 150)
     child.kill('SIGKILL')
     await ended(child)
@@ -254,7 +258,7 @@ everywhere('a signal undoes everything, parents and all', async () => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     const root = fresh()
     const child = spawn(HEW, ['mkroot', '-q', `${root}/a`], {stdio: 'ignore'})
-    await until(() => fs.existsSync(`${root}/a/.hew-unfinished`))
+    await until('what mkroot does', () => fs.existsSync(`${root}/a/.hew-unfinished`))
     child.kill(signal)
     await ended(child)
     assert.is(child.signalCode, signal)
@@ -708,12 +712,12 @@ everywhere('an import that is interrupted, or killed, leaves nothing or its mark
     const root = fresh()
     await withEndlessArchive(async pipe => {
       const child = spawn(HEW, ['mkroot', '-q', `${root}/r`, '--from', pipe], {stdio: 'ignore'})
-      await until(() => fs.existsSync(`${root}/r/a/b`))
+      await until('what mkroot does', () => fs.existsSync(`${root}/r/a/b`))
       child.kill(signal)
       await ended(child)
       if (signal !== 'SIGKILL') assert.is(child.exitCode, signal === 'SIGINT' ? 130 : 143)
       // After a kill -9 the stage finds its words at an end, and undoes what it did.
-      await until(() => !fs.existsSync(root))
+      await until('what mkroot does', () => !fs.existsSync(root))
     })
   }
 })
@@ -722,7 +726,7 @@ everywhere('an import of which both processes are killed -9 is unfinished, and m
   const root = fresh()
   await withEndlessArchive(async pipe => {
     const child = spawn(HEW, ['mkroot', '-q', root, '--from', pipe], {stdio: 'ignore'})
-    await until(() => fs.existsSync(`${root}/a/b`))
+    await until('what mkroot does', () => fs.existsSync(`${root}/a/b`))
     const stage = Number(fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8'))
     process.kill(stage, 'SIGKILL')
     child.kill('SIGKILL')
@@ -752,10 +756,10 @@ everywhere(
         `mkdir "$2/proc" "$2/d"; mount -t proc proc "$2/proc"; echo x > "$2/d/f"; trap '' INT TERM; sleep ${seconds}.25 & touch "$2/ready"; sleep ${seconds}.5; sleep 9`,
       )
       const child = spawn(HEW, ['mkroot', '-q', `${root}/r`, '--debootstrap', 'sid'], {stdio: 'ignore', env})
-      await until(() => fs.existsSync(`${root}/r/ready`))
+      await until('what mkroot does', () => fs.existsSync(`${root}/r/ready`))
       child.kill(signal)
       await ended(child)
-      await until(() => !isRunning(`sleep\0${seconds}`) && !fs.existsSync(root))
+      await until('what mkroot does', () => !isRunning(`sleep\0${seconds}`) && !fs.existsSync(root))
     }
   },
 )

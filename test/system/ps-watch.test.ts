@@ -1,7 +1,7 @@
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, requires, run, scratch} from '../support.ts'
+import {HEW, requires, run, SEE, scratch} from '../support.ts'
 
 /** `hew ps --watch` at a real terminal: keys, signals, sizes, and the terminal as it was afterwards. */
 
@@ -22,14 +22,7 @@ function typed(script: string, environment = ''): string {
     set stty_init "rows 24 cols 80"
     spawn bash --norc --noprofile -i
     set shell $spawn_id
-    proc see {what} {
-      expect {
-        -re $what {}
-        timeout { puts "\\nNOT SEEN: $what"; exit 9 }
-        eof { puts "\\nENDED BEFORE: $what"; exit 9 }
-      }
-    }
-    see {outside> }
+    ${SEE}
     send "hew() { '${HEW}' \\"\\$@\\"; }; unshare --pid --fork --kill-child sh -c 'sleep 8801 & wait' &\\r"
     see {outside> }
     ${script}

@@ -2,7 +2,7 @@ import {chmodSync, mkdirSync, writeFileSync} from 'node:fs'
 import {basename} from 'node:path'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, requires, run, scratch} from '../support.ts'
+import {HEW, readyForLimits, requires, run, scratch} from '../support.ts'
 
 /** `hew ps` beside real containers: those that hew has made, and those that were made by hand. */
 
@@ -11,6 +11,7 @@ const withFuse = requires(test, 'root', 'fuse')
 const asUser = requires(test, 'root', 'setpriv')
 const here = scratch()
 chmodSync(here, 0o755)
+readyForLimits()
 
 const root = `${here}/ps-${process.pid}`
 run(HEW, ['mkroot', '-q', '--with', 'bash,sh,sleep,cat,true,mount,mkdir', root])

@@ -20,7 +20,7 @@ import {basename, join, resolve} from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import {IN_GUEST, type Outcome, requires, scratch} from '../support.ts'
+import {IN_GUEST, type Outcome, requires, scratch, until} from '../support.ts'
 
 /** The stage alone: steps in, a container out. What the commands make of it is shown elsewhere, on the binary. */
 
@@ -151,14 +151,6 @@ const machine = () => ({
     }
   }),
 })
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 1000; tries++) {
-    if (holds()) return
-    await sleep(10)
-  }
-  throw new Error(`never came: ${what}`)
-}
 
 /** A stage that runs on; it has printed "ready" when this returns. */
 async function started(words: string[]): Promise<ChildProcess & {output(): string; ended: Promise<number>}> {

@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
 import {hierarchies} from '../../lib/cgroups/hierarchies.ts'
-import {HEW, hew, IN_GUEST, type Outcome, requires, run, scratch, shell} from '../support.ts'
+import {HEW, hew, IN_GUEST, type Outcome, requires, run, scratch, shell, until} from '../support.ts'
 
 /** Names, and what other commands come to know of a container. */
 
@@ -25,14 +25,6 @@ const v2 = hierarchies().find(({version}) => version === 2)
 const read = (id: string, states = STATES) =>
   JSON.parse(fs.readFileSync(`${states}/${id}/state.json`, 'utf8'))
 const there = (id: string): boolean => fs.existsSync(`${STATES}/${id}`)
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 400; i++) {
-    if (holds()) return
-    await new Promise(later => setTimeout(later, 25))
-  }
-  throw new Error(`never: ${what}`)
-}
 
 const children: ChildProcess[] = []
 test.after(() => {

@@ -4,15 +4,14 @@ import * as fs from 'node:fs'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, hew, IN_GUEST, requires, run, scratch} from '../support.ts'
+import {HEW, readyForLimits, requires, run, SEE, scratch} from '../support.ts'
 
 /** The container on a terminal: a real pty, an interactive shell outside, keys typed by expect(1). */
 
 const here = scratch()
 const onTerminal = requires(test, 'root', 'expect')
 
-// In the kernel's own root cgroup nothing has to be moved for a limit.
-if (IN_GUEST) hew('cgroup-init')
+readyForLimits()
 
 /** Types into an interactive bash outside; returns all that the terminal showed. */
 function typed(script: string): string {
@@ -23,14 +22,7 @@ function typed(script: string): string {
     set env(TERM) xterm
     log_user 1
     spawn bash --norc --noprofile -i
-    proc see {what} {
-      expect {
-        -re $what {}
-        timeout { puts "\\nNOT SEEN: $what"; exit 9 }
-        eof { puts "\\nENDED BEFORE: $what"; exit 9 }
-      }
-    }
-    see {outside> }
+    ${SEE}
     send "hew() { '${HEW}' \\"\\$@\\"; }; export -f hew\\r"
     see {outside> }
   `
@@ -250,10 +242,12 @@ onTerminal('less, vi, top and reset work there; a window that changes its size i
     sleep 1.2
     send "q"
     see {# $}
-    send "trap 'stty size' WINCH; echo trap-\\$((40+2))\\r"
+    send "sh -c 'trap \\"stty size\\" WINCH; echo trap-\\$((40+2)); while :; do sleep 0.1; done'\\r"
     see {trap-42}
     stty rows 12 columns 61 < $spawn_out(slave,name)
     see {12 61}
+    send "\\x03"
+    see {# $}
     send "stty raw -echo; reset; echo sane-\\$((40+2))\\r"
     see {sane-42\\r\\n}
     see {# $}
