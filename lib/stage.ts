@@ -84,7 +84,7 @@ export interface Printed {
  * Carries a plan out in a child that has no terminal, and gives back what it prints.
  * @throws HewError it cannot be started
  */
-export function printedBy(plan: Plan, as: string, title: string): Printed {
+export function printedBy(plan: Plan, {as, title}: Pick<Manner, 'as' | 'title'>): Printed {
   const {spawnSync} = process.getBuiltinModule('node:child_process')
   const {status, signal, stdout, stderr, error} = spawnSync(program(), [title], {
     argv0: 'hew-stage',

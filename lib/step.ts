@@ -92,6 +92,3 @@ export function refusal(plan: Plan): string | undefined {
   }
   return undefined
 }
-
-/** The check of steps that only the kernel can refuse. */
-export const unchecked = (): undefined => undefined

@@ -1,6 +1,5 @@
 import * as fs from 'node:fs'
 import {perform} from '../lib/act.ts'
-import {words} from '../lib/cgroups/hierarchies.ts'
 import {CONTROLLERS, mounting, prepare} from '../lib/cgroups/prepare.ts'
 import {CHANGES, command, OUTPUT} from '../lib/cli/command.ts'
 import {list} from '../lib/cli/options.ts'
@@ -9,6 +8,7 @@ import {dryActs, telling} from '../lib/cli/perform.ts'
 import {type Source, source} from '../lib/cli/source.ts'
 import {NoDocument} from '../lib/document/read.ts'
 import {UsageError} from '../lib/errors.ts'
+import {words} from '../lib/kernel.ts'
 
 const options = {
   controllers: {

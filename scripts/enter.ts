@@ -28,8 +28,9 @@ import {HewError, UsageError} from '../lib/errors.ts'
 import {callersFileLimit, packaged, VERDICT_FD} from '../lib/launch.ts'
 import {type ExecProblem, explainExec} from '../lib/programs/explain.ts'
 import {execProblemText} from '../lib/programs/problem.ts'
+import {removeRoot} from '../lib/root/remove.ts'
 import {quote} from '../lib/shell.ts'
-import {become, carryOut} from '../lib/stage.ts'
+import {become} from '../lib/stage.ts'
 import type {Plan} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
@@ -293,7 +294,7 @@ function isGiven(value: string | string[] | boolean | undefined): boolean {
 /** A root of mkroot --rm that no container came to use: nobody else will ever remove it. */
 function removeUnentered({configuration, root}: Source): void {
   const made = removable(configuration)
-  if (made) carryOut([{do: 'remove-tree', path: root, ...made}], {as: 'hew enter', title: `remove ${root}`})
+  if (made) removeRoot(root, made, 'hew enter')
 }
 
 /** The cgroup of the container, called by its name, with its limits. */

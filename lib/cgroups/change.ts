@@ -1,7 +1,6 @@
 import * as fs from 'node:fs'
 import {HewError, reason} from '../errors.ts'
-import {writeValue} from './evacuate.ts'
-import {read} from './hierarchies.ts'
+import {read, writeValue} from '../kernel.ts'
 import {type Members, members, processes} from './members.ts'
 
 /** Changes of cgroups; each returns what takes it back. */

@@ -1,16 +1,6 @@
 import * as fs from 'node:fs'
 import {HewError, reason} from '../errors.ts'
-import {read, words} from './hierarchies.ts'
-
-/** Files of cgroups are there or not, and one write is one value. */
-export function writeValue(file: string, value: string): void {
-  const fd = fs.openSync(file, fs.constants.O_WRONLY)
-  try {
-    fs.writeSync(fd, value)
-  } finally {
-    fs.closeSync(fd)
-  }
-}
+import {read, words, writeValue} from '../kernel.ts'
 
 /**
  * Somebody has enabled cpu or pids before the processes had left: the cgroup is "domain threaded" since, what is below it

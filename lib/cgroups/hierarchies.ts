@@ -1,5 +1,6 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
+import {read, unescaped, words} from '../kernel.ts'
 
 /** A mounted tree of cgroups: the one of v2, or one of those of v1 (cgroups(7)). */
 export interface Hierarchy {
@@ -67,10 +68,6 @@ const V1_CONTROLLERS = [
   'misc',
 ]
 
-function unescaped(field: string): string {
-  return field.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
-}
-
 /** O_PATH of open(2), which Node does not name. */
 const O_PATH = 0x200000
 
@@ -91,20 +88,6 @@ function isVisible(path: string, id: string, type: keyof typeof MAGIC): boolean 
     return false
   } finally {
     if (fd !== undefined) fs.closeSync(fd)
-  }
-}
-
-/** A file of the kernel's as words; none when it is not there. */
-export function words(file: string): string[] {
-  return (read(file) ?? '').split(/\s+/).filter(word => word !== '')
-}
-
-/** A file of the kernel's, without the newline at its end; undefined when it cannot be read. */
-export function read(file: string): string | undefined {
-  try {
-    return fs.readFileSync(file, 'utf8').trimEnd()
-  } catch {
-    return undefined
   }
 }
 

@@ -1,5 +1,5 @@
 import * as fs from 'node:fs'
-import {read, words} from './hierarchies.ts'
+import {parentOf, words} from '../kernel.ts'
 
 /** Processes that belong together: one with all that it started, and whatever is in some cgroups. */
 export interface Members {
@@ -18,12 +18,8 @@ function descendants(pid: number): number[] {
   const parents = new Map<number, number[]>()
   for (const name of fs.readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue
-    // The name in parentheses may hold anything: proc_pid_stat(5).
-    const parent = Number(
-      read(`/proc/${name}/stat`)
-        ?.replace(/^.*\) . /s, '')
-        .split(' ')[0],
-    )
+    const parent = parentOf(Number(name))
+    if (parent === undefined) continue
     parents.set(parent, [...(parents.get(parent) ?? []), Number(name)])
   }
   const below = (of: number): number[] => (parents.get(of) ?? []).flatMap(child => [child, ...below(child)])

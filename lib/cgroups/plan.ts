@@ -2,6 +2,7 @@ import * as fs from 'node:fs'
 import * as path from 'node:path'
 import type {Resources} from '../document/oci.ts'
 import {HewError, reason} from '../errors.ts'
+import {read, words} from '../kernel.ts'
 import type {Plan} from '../step.ts'
 import {
   cgroupOf,
@@ -9,11 +10,9 @@ import {
   isKernelsRoot,
   isOurs,
   place,
-  read,
   systemdRuns,
   topmost,
   unitOf,
-  words,
 } from './hierarchies.ts'
 import {type Setting, settings} from './limits.ts'
 

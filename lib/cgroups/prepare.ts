@@ -1,6 +1,7 @@
 import * as path from 'node:path'
 import type {Act} from '../act.ts'
 import {HewError} from '../errors.ts'
+import {words} from '../kernel.ts'
 import {
   cgroupOf,
   type Hierarchy,
@@ -9,7 +10,6 @@ import {
   systemdRuns,
   topmost,
   unitOf,
-  words,
 } from './hierarchies.ts'
 import {delegation} from './plan.ts'
 

@@ -1,4 +1,5 @@
-import {type Hierarchy, hierarchies, read} from './hierarchies.ts'
+import {read} from '../kernel.ts'
+import {type Hierarchy, hierarchies} from './hierarchies.ts'
 
 /** No limit, in v1: LONG_MAX, rounded down to a page. */
 const V1_NONE = 2 ** 62

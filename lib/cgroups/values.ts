@@ -1,6 +1,6 @@
 import * as fs from 'node:fs'
 import {UsageError} from '../errors.ts'
-import {read} from './hierarchies.ts'
+import {read} from '../kernel.ts'
 
 const UNITS = ['', 'K', 'M', 'G', 'T']
 const PAGE = 4096

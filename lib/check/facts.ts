@@ -1,7 +1,8 @@
 import * as fs from 'node:fs'
 import {constants, release} from 'node:os'
-import {type Hierarchy, hierarchies, read} from '../cgroups/hierarchies.ts'
+import {type Hierarchy, hierarchies} from '../cgroups/hierarchies.ts'
 import {type Machine, machine} from '../container/machine.ts'
+import {mounts, read} from '../kernel.ts'
 import {printedBy} from '../stage.ts'
 import {PROBES} from './probes.ts'
 import {trial} from './trial.ts'
@@ -46,7 +47,7 @@ export function gather(): Facts {
     seccomp: /^Seccomp:\t2$/m.test(status),
     noNewPrivileges: /^NoNewPrivs:\t1$/m.test(status),
     apparmor: profile(),
-    mounts: mountPoints(),
+    mounts: (mounts('self') ?? []).map(({point}) => point),
     probes: probed(),
     enters: trial(here),
     hierarchies: hierarchies(),
@@ -58,14 +59,9 @@ function profile(): string | undefined {
   return current === undefined || current === '' || current.startsWith('unconfined') ? undefined : current
 }
 
-/** proc_pid_mountinfo(5): the fifth field. */
-function mountPoints(): string[] {
-  return (read('/proc/self/mountinfo') ?? '').split('\n').map(line => line.split(' ')[4] ?? '')
-}
-
 function probed(): Facts['probes'] {
   const plan = PROBES.map(({id}) => ({do: 'probe' as const, name: id}))
-  const lines = printedBy(plan, 'hew check', 'check').stdout.trim().split('\n')
+  const lines = printedBy(plan, {as: 'hew check', title: 'check'}).stdout.trim().split('\n')
   return Object.fromEntries(
     lines.map(line => {
       const [name, result] = line.split(' ')

@@ -1,10 +1,10 @@
 import * as fs from 'node:fs'
-import {writeValue} from '../cgroups/evacuate.ts'
-import {cgroupOf, type Hierarchy, read} from '../cgroups/hierarchies.ts'
+import {cgroupOf, type Hierarchy} from '../cgroups/hierarchies.ts'
 import {type Setting, settings} from '../cgroups/limits.ts'
 import {inherited, parts, versionOf} from '../cgroups/plan.ts'
 import type {Resources} from '../document/oci.ts'
 import {reason} from '../errors.ts'
+import {read, writeValue} from '../kernel.ts'
 
 /** What `hew limit` writes for an option, in a modest size. */
 export const LIMITS: {controller: string; option: string; resources(): Resources}[] = [

@@ -36,7 +36,7 @@ export function trial(here: Machine, mapped?: {uids: IdMapping[]; gids: IdMappin
       limits: [],
     }
     const plan = containerPlan(document, run, here).plan.filter(step => step.do !== 'exec')
-    const {status, stderr} = printedBy(plan, 'enter', 'check')
+    const {status, stderr} = printedBy(plan, {as: 'enter', title: 'check'})
     return status === 0
       ? undefined
       : stderr.trim().replace(/^enter: |: see 'hew check'$/gm, '') || `the stage ended with ${status}`

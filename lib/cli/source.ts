@@ -5,6 +5,7 @@ import {type Configuration, type Finding, validate} from '../document/oci.ts'
 import {readDocument} from '../document/read.ts'
 import {HewError, reason, UsageError} from '../errors.ts'
 import {quote} from '../shell.ts'
+import {MARKER} from '../steps/files.ts'
 import {Sysroot} from '../sysroot.ts'
 import {isTerminal} from './output.ts'
 
@@ -55,9 +56,6 @@ export function sourceOf(document: unknown): Source {
   return {configuration, root: rootDirectory(configuration.root.path), piped: true, passedOver}
 }
 
-/** The marker that an interrupted mkroot leaves behind (lib/stage: `claim`). */
-const UNFINISHED = '.hew-unfinished'
-
 /**
  * The absolute path of a root, through no link.
  * @throws HewError it is not there, no directory, or not finished
@@ -77,7 +75,7 @@ function rootDirectory(named: string): string {
       throw new HewError(`there is no root ${given}: make it with 'hew mkroot ${quote(given)}'`)
     throw new HewError(`the root ${given} cannot be entered: ${reason(error)}`)
   }
-  if (new Sysroot(real).lstat(`/${UNFINISHED}`).kind !== 'missing')
+  if (new Sysroot(real).lstat(`/${MARKER}`).kind !== 'missing')
     throw new HewError(
       `the root ${given} is unfinished, mkroot was cut off: run 'hew mkroot ${quote(given)}' again`,
     )

@@ -1,5 +1,6 @@
 import * as fs from 'node:fs'
-import {cgroupOf, hierarchies, words} from '../cgroups/hierarchies.ts'
+import {cgroupOf, hierarchies} from '../cgroups/hierarchies.ts'
+import {words} from '../kernel.ts'
 import {pause} from '../pause.ts'
 
 /** Those of a container's cgroups that are where hew makes cgroups: below a hierarchy's root, and none that we are in. */

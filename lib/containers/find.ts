@@ -1,6 +1,7 @@
-import {cgroupOf, hierarchies, read} from '../cgroups/hierarchies.ts'
+import {cgroupOf, hierarchies} from '../cgroups/hierarchies.ts'
 import {readDocument} from '../document/read.ts'
 import {HewError} from '../errors.ts'
+import {parentOf} from '../kernel.ts'
 import {nearest} from '../nearest.ts'
 import {stateDirectory} from './directory.ts'
 import {type Container, type Containers, containers, STATE, type State} from './state.ts'
@@ -95,10 +96,10 @@ function byPid(pid: number, {containers}: Containers): Container | string {
 /** A process, its parent, and so on. */
 function* ancestors(pid: number): Generator<number> {
   for (let at = pid; at > 0; ) {
-    const stat = read(`/proc/${at}/stat`)
-    if (stat === undefined) return
+    const parent = parentOf(at)
+    if (parent === undefined) return
     yield at
-    at = Number(stat.replace(/^.*\) . /s, '').split(' ')[0])
+    at = parent
   }
 }
 

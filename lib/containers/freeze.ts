@@ -1,6 +1,5 @@
-import {writeValue} from '../cgroups/evacuate.ts'
-import {read} from '../cgroups/hierarchies.ts'
 import {HewError, reason} from '../errors.ts'
+import {read, writeValue} from '../kernel.ts'
 import {ownCgroups, patiently} from './cgroups.ts'
 import type {Container} from './state.ts'
 

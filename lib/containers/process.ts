@@ -1,5 +1,5 @@
 import * as fs from 'node:fs'
-import {read} from '../cgroups/hierarchies.ts'
+import {read, statOf} from '../kernel.ts'
 
 /** A process for good: a PID alone is another's tomorrow. */
 export interface Identity {
@@ -14,10 +14,7 @@ export interface Identity {
 
 /** When the process with this PID started; undefined when there is none, or only what its parent has not yet asked for. */
 export function startOf(pid: number | 'self'): string | undefined {
-  // The name in parentheses may hold anything.
-  const fields = read(`/proc/${pid}/stat`)
-    ?.replace(/^.*\) /s, '')
-    .split(' ')
+  const fields = statOf(pid)
   return fields === undefined || /[ZXx]/.test(fields[0]!) ? undefined : fields[19]
 }
 

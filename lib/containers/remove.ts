@@ -1,5 +1,6 @@
 import {type Made, madeRoot} from '../container/plan.ts'
 import {HewError} from '../errors.ts'
+import {removeRoot} from '../root/remove.ts'
 import {carryOut} from '../stage.ts'
 import {awaitProcess} from './end.ts'
 import {signalAll, signalNumber, signalStep} from './signal.ts'
@@ -42,10 +43,7 @@ export function endNow(container: Container, as: string): void {
  */
 export function removeContainer(container: Container, root: Made | undefined, as: string): number {
   if (root) {
-    const status = carryOut([{do: 'remove-tree', path: container.root, ...root}], {
-      as,
-      title: `remove ${container.root}`,
-    })
+    const status = removeRoot(container.root, root, as)
     if (status !== 0) return status
   }
   const left = remove(container)?.left ?? []

@@ -1,6 +1,6 @@
 import {constants} from 'node:os'
-import {writeValue} from '../cgroups/evacuate.ts'
 import {HewError, UsageError} from '../errors.ts'
+import {writeValue} from '../kernel.ts'
 import {nearest} from '../nearest.ts'
 import {carryOut} from '../stage.ts'
 import type {Plan, Step} from '../step.ts'

@@ -3,7 +3,7 @@ import * as path from 'node:path'
 import {removable} from '../container/plan.ts'
 import type {Configuration} from '../document/oci.ts'
 import {HewError, reason} from '../errors.ts'
-import {carryOut} from '../stage.ts'
+import {removeRoot} from '../root/remove.ts'
 import {ownCgroups, removeCgroups} from './cgroups.ts'
 import {stateDirectory} from './directory.ts'
 import {fateOf, type Identity, ownIdentity} from './process.ts'
@@ -151,7 +151,7 @@ function bury(grave: string, states: string, name: string): Swept {
     else if (!removeCgroups(cgroups)) left.push(`the cgroup ${cgroups[0]} cannot be removed`)
   }
   if (left.length === 0) {
-    removeRoot(grave, states)
+    removeRootOf(grave, states)
     fs.rmSync(grave, {recursive: true, force: true})
   }
   return {id: state?.id ?? name, left}
@@ -162,7 +162,7 @@ function livingBeside(states: string): Container[] {
 }
 
 /** The root of mkroot --rm, which the supervisor would have removed. */
-function removeRoot(grave: string, states: string): void {
+function removeRootOf(grave: string, states: string): void {
   let configuration: Configuration
   let made: ReturnType<typeof removable>
   try {
@@ -173,5 +173,5 @@ function removeRoot(grave: string, states: string): void {
   }
   const at = configuration.root?.path
   if (made === undefined || !at?.startsWith('/') || livingBeside(states).some(({root}) => root === at)) return
-  carryOut([{do: 'remove-tree', path: at, ...made}], {as: 'hew', title: `remove ${at}`})
+  removeRoot(at, made, 'hew')
 }

@@ -152,36 +152,3 @@ export function namespace(pid: number | 'self', kind: string): string | undefine
 export function uptime(): number {
   return Number(textOf('/proc/uptime')?.split(' ')[0])
 }
-
-/** A mount, as a process sees it (proc_pid_mountinfo(5)). */
-export interface Mounted {
-  /** `major:minor` of its file system. */
-  device: string
-  /** What of the file system is mounted. */
-  root: string
-  point: string
-  type: string
-}
-
-/** The mounts that a process sees; undefined where that is not ours to see. */
-export function mounts(pid: number | 'self'): Mounted[] | undefined {
-  let text: string
-  try {
-    text = fs.readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
-  } catch {
-    return undefined
-  }
-  return text
-    .split('\n')
-    .filter(line => line !== '')
-    .map(line => {
-      const [, , device = '', root = '', point = ''] = line.split(' ')
-      const [type = ''] = line.slice(line.indexOf(' - ') + 3).split(' ')
-      return {device, root: unescaped(root), point: unescaped(point), type}
-    })
-}
-
-/** The kernel writes space, tab, newline and backslash in paths as three octal digits. */
-function unescaped(field: string): string {
-  return field.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
-}

@@ -1,5 +1,6 @@
 import * as fs from 'node:fs'
-import {mounts, namespace, type Process, readProcess} from './proc.ts'
+import {mounts} from '../kernel.ts'
+import {namespace, type Process, readProcess} from './proc.ts'
 
 /**
  * Which processes of the machine are in a container, and in which.

@@ -54,6 +54,18 @@ export interface View {
   message: string
 }
 
+/** Before the first key. */
+export const BEGINNING: View = {
+  sort: 'cpu',
+  filter: '',
+  typing: false,
+  help: false,
+  selected: undefined,
+  interval: 1,
+  asking: undefined,
+  message: '',
+}
+
 export interface Style {
   colour: boolean
   /** False: nothing but ASCII. */

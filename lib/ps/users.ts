@@ -1,5 +1,6 @@
+import type {Mounted} from '../kernel.ts'
 import {Sysroot} from '../sysroot.ts'
-import {type Mounted, textOf} from './proc.ts'
+import {textOf} from './proc.ts'
 
 /** The id that one has in a user namespace which does not know one's own (/proc/sys/kernel/overflowuid). */
 const OVERFLOW = 65534

@@ -9,7 +9,7 @@ import {carryOut} from '../stage.ts'
 import type {Plan} from '../step.ts'
 import {type Action, keysOf, press} from './keys.ts'
 import {Sampler} from './sampler.ts'
-import {type Sample, type Screen, type Style, screen, type Target, type View} from './screen.ts'
+import {BEGINNING, type Sample, type Screen, type Style, screen, type Target, type View} from './screen.ts'
 import {keyOf} from './snapshot.ts'
 
 /** The alternate screen, and no cursor in it: xterm's private modes. */
@@ -45,16 +45,7 @@ export async function watch(words: string[], all: boolean): Promise<void> {
 class Watcher {
   readonly done: Promise<void>
   #end!: (error?: unknown) => void
-  #view: View = {
-    sort: 'cpu',
-    filter: '',
-    typing: false,
-    help: false,
-    selected: undefined,
-    interval: 1,
-    asking: undefined,
-    message: '',
-  }
+  #view: View = BEGINNING
   #screen: Screen = {lines: [], targets: [], shown: new Set()}
   #timer: NodeJS.Timeout | undefined
   #inside = false

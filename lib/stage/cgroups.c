@@ -141,12 +141,7 @@ static void step_cgroup(void) {
 }
 
 static bool write_at(int directory, const char *file, const char *text) {
-    int fd = openat(directory, file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    int error = errno;
-    if (fd >= 0) close(fd);
-    errno = error;
-    return written;
+    return write_and_close(openat(directory, file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC), text);
 }
 
 static void step_cgroup_set(void) {

@@ -12,7 +12,10 @@
 
 /* "mnt,pid" as flags of clone(2); "-" is none. */
 unsigned long namespace_flags(const char *list);
-/* Writes /proc/NUMBER/FILE, all or nothing; false and errno. */
+/* In one write: a map, or a value of a cgroup, is written so or not at all (user_namespaces(7)). False with the errno of what
+ * failed, the open(2) that fd came from included. */
+bool write_and_close(int fd, const char *text);
+/* The same, of /proc/NUMBER/FILE. */
 bool write_proc(const char *number, const char *file, const char *text);
 
 /* In the container, as long as it is set up: its end of the line to the supervisor, else -1. */

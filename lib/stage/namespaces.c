@@ -49,16 +49,18 @@ struct id_map {
     const char *file, *program, *text;
 };
 
-bool write_proc(const char *number, const char *file, const char *text) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%s/%s", number, file);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    /* A map is written by one write or not at all: user_namespaces(7). */
+bool write_and_close(int fd, const char *text) {
     bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
     int error = errno;
     if (fd >= 0) close(fd);
     errno = error;
     return written;
+}
+
+bool write_proc(const char *number, const char *file, const char *text) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%s/%s", number, file);
+    return write_and_close(open(path, O_WRONLY | O_CLOEXEC), text);
 }
 
 /* newuidmap(1) is set-user-ID, and grants what /etc/subuid does. */

@@ -46,11 +46,7 @@ static bool replace_text(int directory, const char *name, const char *text) {
     char beside[64];
     snprintf(beside, sizeof beside, ".%s", name);
     int fd = openat(directory, beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    int error = errno;
-    if (fd >= 0) close(fd);
-    errno = error;
-    if (!written) return false;
+    if (!write_and_close(fd, text)) return false;
     /* Not over the old one where that is possible: ext4 takes it for a file to be saved, and writes it out at once. */
     if (renameat2(directory, beside, directory, name, RENAME_EXCHANGE)) return !renameat(directory, beside, directory, name);
     unlinkat(directory, beside, 0);
@@ -165,11 +161,7 @@ void state_take_back(void) {
 /* In place: `hew wait` holds it open, since the state of a container in the foreground goes with it. */
 static bool write_verdict(const struct text *verdict) {
     int fd = openat(state.directory, "verdict.json", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    bool written = fd >= 0 && write(fd, verdict->bytes, verdict->length) == (ssize_t)verdict->length;
-    int error = errno;
-    if (fd >= 0) close(fd);
-    errno = error;
-    return written;
+    return write_and_close(fd, verdict->bytes);
 }
 
 void state_ended(bool ran, const struct text *verdict) {

@@ -5,7 +5,7 @@ import type {Members} from '../cgroups/members.ts'
 import {HewError} from '../errors.ts'
 import {echo, quote} from '../shell.ts'
 import {carryOut} from '../stage.ts'
-import {call} from './line.ts'
+import {call, setting} from './line.ts'
 
 /** Steps on the machine's own cgroups. */
 export interface ActSteps {
@@ -82,10 +82,7 @@ export const actSteps: ActTable<ActSteps> = {
   },
   'limit-cgroup': {
     because: 'Its limits. cgroups(7)',
-    shell: s => {
-      const file = quote(`${s.path}/${s.file}`)
-      return `${s.optional ? `[ ! -e ${file} ] || ` : ''}${echo(s.value)} >${file}`
-    },
+    shell: s => setting(`${s.path}/${s.file}`, s.value, s.optional),
     run: s => limit(`${s.path}/${s.file}`, s.value, s.optional),
   },
   gather: {

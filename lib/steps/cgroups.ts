@@ -1,5 +1,6 @@
-import {echo, quote} from '../shell.ts'
+import {quote} from '../shell.ts'
 import type {Table} from '../step.ts'
+import {setting, unchecked} from './line.ts'
 
 /** Where a container's cgroup goes: below this one, in this kind of hierarchy. */
 export interface Above {
@@ -23,8 +24,6 @@ export interface CgroupSteps {
   verdict: {to: string | number}
 }
 
-const unchecked = (): undefined => undefined
-
 export const cgroupSteps: Table<CgroupSteps> = {
   cgroup: {
     because: 'A cgroup for the container, which goes at the end. cgroups(7)',
@@ -41,10 +40,7 @@ export const cgroupSteps: Table<CgroupSteps> = {
   },
   'cgroup-set': {
     because: 'Its limits, before anything runs in it. cgroups(7)',
-    shell: s => {
-      const path = quote(`${s.path}/${s.file}`)
-      return `${s.optional ? `[ ! -e ${path} ] || ` : ''}${echo(s.value)} >${path}`
-    },
+    shell: s => setting(`${s.path}/${s.file}`, s.value, s.optional),
     words: s => [s.cgroup, s.file, s.value, s.optional ? 'if-there' : 'must'],
     check: unchecked,
   },

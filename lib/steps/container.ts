@@ -1,6 +1,7 @@
 import * as fs from 'node:fs'
 import {inRoot, quote} from '../shell.ts'
 import type {Table} from '../step.ts'
+import {unchecked} from './line.ts'
 
 /** The namespaces of namespaces(7) that clone can make; `cgroup` comes by `unshare`, once its cgroup is joined. */
 export type CloneKind = 'mnt' | 'uts' | 'ipc' | 'net' | 'pid' | 'user' | 'time'
@@ -93,7 +94,6 @@ export interface ContainerSteps {
 }
 
 const none = (): never[] => []
-const unchecked = (): undefined => undefined
 const hex = (mask: bigint): string => mask.toString(16)
 const map = (ranges: IdRange[]): string => ranges.map(r => `${r.inside} ${r.outside} ${r.size}\n`).join('')
 const unshareFlag: Record<string, string> = {

@@ -3,7 +3,7 @@ import {reason} from '../errors.ts'
 import {quote} from '../shell.ts'
 import type {Table} from '../step.ts'
 import {Sysroot} from '../sysroot.ts'
-import {call} from './line.ts'
+import {call, unchecked} from './line.ts'
 
 /** File steps: paths are inside the root that `root` or `new-root` opened, sources are the machine's own. */
 export interface FileSteps {
@@ -50,7 +50,6 @@ export interface FileSteps {
 const octal = (mode: number): string => mode.toString(8).padStart(4, '0')
 const none = (): never[] => []
 const nothing = (): string => ''
-const unchecked = (): undefined => undefined
 /** Switches before the operands of a script's function. */
 const when = (wanted: boolean | undefined, flag: string): string[] => (wanted ? [flag] : [])
 

@@ -1,4 +1,4 @@
-import {quote} from '../shell.ts'
+import {echo, quote} from '../shell.ts'
 import type {FunctionName} from './functions.ts'
 
 /**
@@ -26,3 +26,12 @@ export function typed(line: Line): string {
   if (typeof line === 'string') return line
   return 'before' in line ? line.before : [line.name, ...line.words.map(quote)].join(' ')
 }
+
+/** A value into a file of a cgroup; `optional`: where the kernel has no such file there is nothing to write. */
+export function setting(file: string, value: string, optional: boolean | undefined): string {
+  const at = quote(file)
+  return `${optional ? `[ ! -e ${at} ] || ` : ''}${echo(value)} >${at}`
+}
+
+/** The check of steps that only the kernel can refuse. */
+export const unchecked = (): undefined => undefined

@@ -1,4 +1,5 @@
 import type {Table} from '../step.ts'
+import {unchecked} from './line.ts'
 
 /** Steps of `hew check`. */
 export interface ProbeSteps {
@@ -7,5 +8,5 @@ export interface ProbeSteps {
 }
 
 export const probeSteps: Table<ProbeSteps> = {
-  probe: {because: '', shell: () => '', words: s => [s.name], check: () => undefined},
+  probe: {because: '', shell: () => '', words: s => [s.name], check: unchecked},
 }

@@ -1,4 +1,5 @@
 import type {Table} from '../step.ts'
+import {unchecked} from './line.ts'
 
 /** Steps for processes that run already. `start`: when the process started, as startOf() has it; its PID may be another's by now. */
 export interface SignalSteps {
@@ -7,8 +8,6 @@ export interface SignalSteps {
   /** Until it has ended. */
   await: {pid: number; start: string}
 }
-
-const unchecked = (): undefined => undefined
 
 export const signalSteps: Table<SignalSteps> = {
   signal: {

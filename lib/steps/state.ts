@@ -1,4 +1,5 @@
 import type {Table} from '../step.ts'
+import {unchecked} from './line.ts'
 
 /** Steps before `clone` by which other commands come to know of a container. */
 export interface StateSteps {
@@ -10,8 +11,6 @@ export interface StateSteps {
    */
   state: {directory: string; head: string; where: string; keep: boolean}
 }
-
-const unchecked = (): undefined => undefined
 
 export const stateSteps: Table<StateSteps> = {
   detach: {

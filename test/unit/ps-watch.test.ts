@@ -1,7 +1,15 @@
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
 import {keysOf, press} from '../../lib/ps/keys.ts'
-import {type Sample, type Style, screen, sparkline, type View, type Watched} from '../../lib/ps/screen.ts'
+import {
+  BEGINNING,
+  type Sample,
+  type Style,
+  screen,
+  sparkline,
+  type View,
+  type Watched,
+} from '../../lib/ps/screen.ts'
 import type {Container, Member} from '../../lib/ps/snapshot.ts'
 import {displayWidth} from '../../lib/ps/width.ts'
 
@@ -9,16 +17,7 @@ import {displayWidth} from '../../lib/ps/width.ts'
 
 const PLAIN: Style = {colour: false, unicode: true}
 
-const VIEW: View = {
-  sort: 'pid',
-  filter: '',
-  typing: false,
-  help: false,
-  selected: undefined,
-  interval: 1,
-  asking: undefined,
-  message: '',
-}
+const VIEW: View = {...BEGINNING, sort: 'pid'}
 
 function member(given: Partial<Member>): Member {
   return {
