@@ -3,7 +3,7 @@
 # make test    builds, and runs every test
 # make lint    types, style, shell scripts, C warnings
 # make bench   how fast it starts, and what stays beside a container
-# make man      dist/man, a page for hew and one for each command
+# make man     dist/man, a page for hew and one for each command
 # make guest   a shell in the test kernel, where cgroups are v2; with CMD='...': that command
 #
 # Each works as the first command in a fresh clone: packages of npm and Debian that are missing are installed.
