@@ -3,6 +3,7 @@ import * as fs from 'node:fs'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
+import {statOf} from '../../lib/kernel.ts'
 import {HEW, hew, type Outcome, readyForLimits, requires, run, scratch, shell, until} from '../support.ts'
 
 /** Living with containers: kill, freeze, thaw, wait, rm, limit by name. They run in the foreground of processes of this test. */
@@ -157,13 +158,7 @@ function limited(options: string): string {
 
 asRoot('freeze: no more CPU, until thaw; kill reaches what is frozen', async () => {
   const one = await start('echo READY; while :; do :; done')
-  const ticks = (): number =>
-    Number(
-      fs
-        .readFileSync(`/proc/${stateOf(one.id).pid}/stat`, 'utf8')
-        .replace(/^.*\) /s, '')
-        .split(' ')[11],
-    )
+  const ticks = (): number => Number(statOf(stateOf(one.id).pid)![11])
   for (const _ of [1, 2]) assert.equal(hew('freeze', one.id), {stdout: '', stderr: '', status: 0})
   const before = ticks()
   await sleep(200)

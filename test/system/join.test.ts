@@ -3,6 +3,7 @@ import {createHash} from 'node:crypto'
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
+import {read, statOf} from '../../lib/kernel.ts'
 import {
   HEW,
   hew,
@@ -137,7 +138,8 @@ function childOf(supervisor: ChildProcess): number {
     const pid = Number(
       fs.readFileSync(`/proc/${supervisor.pid}/task/${supervisor.pid}/children`, 'utf8').split(' ')[0],
     )
-    if (pid && fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('sleep')) return pid
+    // The first child only joins, and is gone at once.
+    if (pid && read(`/proc/${pid}/cmdline`)?.startsWith('sleep')) return pid
     spawnSync('sleep', ['0.025'])
   }
   throw new Error('never: a joined command')
@@ -273,10 +275,7 @@ function stage(...words: string[]): Outcome {
 asRoot('a PID that is another process by now is not joined', () => {
   const plain = spawn('sleep', ['300'], {stdio: 'ignore'})
   children.push(plain)
-  const start = fs
-    .readFileSync(`/proc/${plain.pid}/stat`, 'utf8')
-    .replace(/^.*\) /s, '')
-    .split(' ')[19]!
+  const start = statOf(plain.pid!)![19]!
   const then = ['env', '0', 'exec', '1', '/bin/true']
   assert.is(stage('as', 'hew enter', 'clone-into', `${plain.pid}`, start, 'root', ...then).status, 0)
   const recycled = stage(

@@ -3,6 +3,7 @@ import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
 import {hierarchies} from '../../lib/cgroups/hierarchies.ts'
+import {statOf} from '../../lib/kernel.ts'
 import {HEW, hew, IN_GUEST, type Outcome, requires, run, scratch, shell, until} from '../support.ts'
 
 /** Names, and what other commands come to know of a container. */
@@ -57,11 +58,7 @@ function start(
   return {child, ended}
 }
 
-const startOf = (pid: number): string =>
-  fs
-    .readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /s, '')
-    .split(' ')[19]!
+const startOf = (pid: number): string => statOf(pid)![19]!
 const alive = (pid: number): boolean => fs.existsSync(`/proc/${pid}`)
 
 asRoot('while it runs its state says so; at its end nothing is left', async () => {
