@@ -686,11 +686,11 @@ test('signals reach the command; one that it does not handle ends the container'
     [[], 'SIGHUP'],
     [[], 'SIGUSR1'],
     [['init'], 'SIGTERM'],
-    [['init'], 'SIGQUIT'],
+    [['init'], 'SIGINT'], // not SIGQUIT: BusyBox's shell ignores it until it has become sleep
   ] as const) {
     const container = await started(plan(['sh', '-c', 'echo ready; exec sleep 60'], {after: [...after]}))
     container.kill(signal)
-    const number = {SIGTERM: 15, SIGINT: 2, SIGHUP: 1, SIGUSR1: 10, SIGQUIT: 3}[signal]
+    const number = {SIGTERM: 15, SIGINT: 2, SIGHUP: 1, SIGUSR1: 10}[signal]
     assert.is(await container.ended, 128 + number, `${signal} ${after}`)
   }
   for (const after of [[], ['init']]) {
