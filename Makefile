@@ -2,7 +2,7 @@
 # make demo    builds, and shows what it is for
 # make test    builds, and runs every test
 # make lint    types, style, shell scripts, C warnings
-# make bench   how fast it starts, and what stays beside a container
+# make bench   how fast it is, beside others; with ONLY=start,copy: only that. INSTALL=no: beside those that are there
 # make man     dist/man, a page for hew and one for each command
 # make guest   a shell in the test kernel, where cgroups are v2; with CMD='...': that command
 #
@@ -25,6 +25,7 @@ SCRIPTS  = $(shell find .ci scripts lib test -type f -exec awk 'FNR == 1 && /^\#
 TEST_PACKAGES := attr binutils bubblewrap busybox-static crun debootstrap e2fsprogs expect file fish groff-base iproute2 jq less \
                  libcap2-bin mandoc musl-tools procps runc strace uidmap user-mode-linux util-linux vim-tiny xz-utils zsh zstd
 LINT_PACKAGES := shellcheck
+BENCH_PACKAGES := bubblewrap crun dracut-core pax-utils procps python3-pyelftools runc util-linux
 
 .DELETE_ON_ERROR:
 .PHONY: all demo man test lint bench guest clean test-packages lint-packages
@@ -41,8 +42,8 @@ man: $(INSTALLED)
 	@$(TSX) lib/build/man.ts dist/man
 
 bench: dist/hew
-	@$(TSX) test/bench/start.ts
-	@$(TSX) test/bench/memory.ts
+	$(if $(filter no,$(INSTALL)),,$(call packages,$(BENCH_PACKAGES),a peer less))
+	@$(TSX) test/bench/bench.ts $(ONLY)
 
 # As it was typed: make would expand its dollars.
 guest: export GUEST_COMMAND := $(value CMD)
@@ -89,7 +90,7 @@ dist/hew: dist/hew-stage dist/build/hew-node lib/build/pack.ts
 	@echo $@
 	@$(TSX) lib/build/pack.ts dist/hew-stage dist/build/hew-node $@
 
-# $(call packages,NAMES): Debian packages that are not there are installed, or named.
+# $(call packages,NAMES): Debian packages that are not there are installed, or named; $(call packages,NAMES,WHY): one can do without.
 define packages
 @missing=; for name in $(1); do \
     dpkg-query -W -f '$${db:Status-Status}' $$name 2>/dev/null | grep -qx installed || missing="$$missing $$name"; \
@@ -100,7 +101,7 @@ if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
     apt-get -qq update && \
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$missing >/dev/null; \
 else \
-    echo "make: these packages are missing, install them first: apt-get install$$missing" >&2; exit 1; \
+    echo "make: these packages are missing$(if $(2), ($(2)),, install them first): apt-get install$$missing" >&2; $(if $(2),,exit 1;) \
 fi
 endef
 
