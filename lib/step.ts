@@ -3,6 +3,7 @@ import {type ContainerSteps, containerSteps} from './steps/container.ts'
 import {type FileSteps, fileSteps} from './steps/files.ts'
 import type {Line} from './steps/line.ts'
 import {type ProbeSteps, probeSteps} from './steps/probe.ts'
+import {type ReplaySteps, replaySteps} from './steps/replay.ts'
 import {type SignalSteps, signalSteps} from './steps/signals.ts'
 import {type StateSteps, stateSteps} from './steps/state.ts'
 
@@ -25,7 +26,7 @@ export interface Faces<S> {
 
 export type Table<Kinds> = {[K in keyof Kinds]: Faces<Kinds[K]>}
 
-type Kinds = FileSteps & CgroupSteps & StateSteps & ContainerSteps & SignalSteps & ProbeSteps
+type Kinds = FileSteps & CgroupSteps & StateSteps & ContainerSteps & SignalSteps & ProbeSteps & ReplaySteps
 
 /** What any step may carry besides its own fields. */
 interface Notes {
@@ -47,6 +48,7 @@ const table: Table<Kinds> = {
   ...containerSteps,
   ...signalSteps,
   ...probeSteps,
+  ...replaySteps,
 }
 
 function faces(step: Step): Faces<Step> {

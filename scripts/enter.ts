@@ -11,8 +11,9 @@ import {type Source, source} from '../lib/cli/source.ts'
 import {joinedBy, joinPlan, rootOf} from '../lib/container/join.ts'
 import {type Machine, machine} from '../lib/container/machine.ts'
 import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
+import {factsOf, kept} from '../lib/container/replay.ts'
 import {idMappings, userOf} from '../lib/container/users.ts'
-import {type Claim, checkId, claim, release} from '../lib/containers/claim.ts'
+import {type Claim, checkId, claim, claimStep, release} from '../lib/containers/claim.ts'
 import {ownIdentity} from '../lib/containers/process.ts'
 import {
   type Adjustments,
@@ -95,6 +96,10 @@ const options = {
     value: 'FILE|FD',
     help: 'how it ended goes there as JSON: status, what limits did, memory, CPU time',
   },
+  plan: {
+    value: 'FILE',
+    help: "start nothing: write all that would be done to this new file, for 'hew replay FILE'",
+  },
   explain: CHANGES.explain,
   'dry-run': {help: 'with --by-hand: change nothing, and print that line as a script'},
   'by-hand': {
@@ -120,6 +125,10 @@ export default command(
       ['hew enter -r /my-new-root -- ls -l /', 'one command in a root that is there already'],
       ['hew enter -d --name web -r /my-new-root sleep 60', 'in the background, with a name'],
       ['hew enter -t web', 'a shell in a container that runs'],
+      [
+        'hew enter -r /my-new-root --plan box.plan -- true; hew replay box.plan',
+        'planned once, run many times',
+      ],
       ['hew enter -r / --read-only --bind /src:/src:ro make -C /src', "the machine's own root, read-only"],
     ],
     run: async ({options: given, operands}) => {
@@ -149,21 +158,22 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
   const here = machine()
   const asked = adjust(from.configuration, adjustments(given, operands, new Sysroot(from.root), here))
   const document = entered(given['by-hand'] ? byHand(asked, here, callersEnvironment()) : asked, from.root)
-  const claimed = given['dry-run'] ? undefined : claimFor(given, from.root, document)
+  const claimed =
+    given['dry-run'] || given.plan !== undefined ? undefined : claimFor(given, from.root, document)
   try {
     const run: Run = {
       root: from.root,
       command: document.process?.args ?? [],
-      fileLimit: callersFileLimit,
+      fileLimit: given.plan === undefined ? callersFileLimit : undefined,
       umask: process.umask(),
       init: given.init,
-      dieWithParent: given['die-with-parent'] ? process.ppid : undefined,
-      terminal: given.detach ? 'none' : from.piped && isTerminal(1) ? 'take' : 'keep',
-      state: claimed ? stateSteps(claimed, given.detach ? logSize : undefined) : [],
+      dieWithParent: given['die-with-parent'] ? (given.plan === undefined ? process.ppid : 0) : undefined,
+      terminal: terminalFor(given, from),
+      state: stateFor(given, from.root, document, claimed, given.detach ? logSize : undefined),
       limits:
         given['dry-run'] && !document.linux?.resources
           ? []
-          : limitSteps(document, claimed?.id ?? cgroupName(from.root), given.verdict),
+          : limitSteps(document, claimed?.id ?? cgroupName(from.root), given),
     }
     const {plan, passedOver} = given['by-hand']
       ? {plan: byHandPlan(run, here, document.process?.env ?? []), passedOver: []}
@@ -171,7 +181,11 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
     for (const {field, why} of passedOver) notHonoured(field, why)
     const title = `enter ${from.root}`
     if (await dryRun(plan, `hew enter --by-hand -r ${quote(from.root)}`, given)) return
-    become(plan, {as: 'hew enter', title, explain: explained(given)})
+    become(given.plan === undefined ? plan : keptAs(given.plan, plan, document, given, from, here), {
+      as: 'hew enter',
+      title,
+      explain: explained(given),
+    })
   } catch (error) {
     if (claimed) release(claimed)
     throw error
@@ -198,8 +212,52 @@ function claimFor(given: Given, root: string, document: Configuration): Claim | 
   try {
     return claim(given.name, root, document, {detached: given.detach})
   } catch (error) {
-    if (given.name !== undefined || given.detach || !(error instanceof HewError)) throw error
+    nameless(given, error)
     return undefined
+  }
+}
+
+function nameless(given: Given, error: unknown): [] {
+  if (given.name !== undefined || given.detach || !(error instanceof HewError)) throw error
+  return []
+}
+
+/** With --plan the terminal is that of whoever replays, whose stdin no document has used up. */
+function terminalFor(given: Given, from: Source): Run['terminal'] {
+  if (given.detach) return 'none'
+  return given.plan === undefined && from.piped && isTerminal(1) ? 'take' : 'keep'
+}
+
+/** The finished plan as a step that writes it down. */
+function keptAs(
+  file: string,
+  plan: Plan,
+  document: Configuration,
+  given: Given,
+  {root}: Source,
+  here: Machine,
+): Plan {
+  if (removable(document))
+    throw new HewError(
+      `the root ${root} goes when its container has ended (mkroot --rm): no plan can be replayed with it`,
+    )
+  return kept(plan, file, factsOf(document, root, here, given.user !== undefined))
+}
+
+/** @param limit of its log, for a container in the background */
+function stateFor(
+  given: Given,
+  root: string,
+  document: Configuration,
+  claimed: Claim | undefined,
+  limit: number | undefined,
+): Plan {
+  if (given.plan === undefined) return claimed ? stateSteps(claimed, limit) : []
+  try {
+    const claim = claimStep(given.name, root, document, {detached: given.detach})
+    return limit === undefined ? [claim] : [{do: 'detach'}, claim, {do: 'log', directory: '', limit}]
+  } catch (error) {
+    return nameless(given, error)
   }
 }
 
@@ -298,13 +356,16 @@ function removeUnentered({configuration, root}: Source): void {
 }
 
 /** The cgroup of the container, called by its name, with its limits. */
-function limitSteps(document: Configuration, name: string, verdict: string | undefined): Plan {
+function limitSteps(document: Configuration, name: string, {verdict, plan}: Given): Plan {
   const steps = cgroupPlan(document.linux?.resources ?? {}, name, hierarchies(), verdict !== undefined)
-  return verdict === undefined ? steps : [{do: 'verdict', to: verdictTo(verdict)}, ...steps]
+  return verdict === undefined
+    ? steps
+    : [{do: 'verdict', to: verdictTo(verdict, plan !== undefined)}, ...steps]
 }
 
-function verdictTo(word: string): string | number {
+function verdictTo(word: string, later: boolean): string | number {
   if (!/^\d+$/.test(word)) return path.resolve(word)
+  if (later) return Number(word)
   const fd = packaged ? VERDICT_FD : Number(word)
   try {
     fs.fstatSync(fd)

@@ -7,6 +7,7 @@ const commands: Record<string, () => Promise<{default: Command<any>}>> = {
   mkroot: () => import('../../scripts/mkroot.ts'),
   'copy-deps': () => import('../../scripts/copy-deps.ts'),
   enter: () => import('../../scripts/enter.ts'),
+  replay: () => import('../../scripts/replay.ts'),
   'cgroup-init': () => import('../../scripts/cgroup-init.ts'),
   limit: () => import('../../scripts/limit.ts'),
   ps: () => import('../../scripts/ps.ts'),

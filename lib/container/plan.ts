@@ -46,7 +46,7 @@ export interface Run {
   umask: number
   /** A reaping init as PID 1. */
   init: boolean
-  /** The PID of the parent that the container is bound to. */
+  /** The PID of the parent that the container is bound to; 0: whose child it is when it is replayed. */
   dieWithParent?: number | undefined
   /** Which terminal it gets; `take`: one takes the place of a stdin in which nothing is left. */
   terminal: 'none' | 'keep' | 'take'
@@ -92,7 +92,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
       document.linux?.namespaces?.some(({path}) => path),
       {do: 'seal'},
     ),
-    ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
+    ...when(run.dieWithParent !== undefined, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     ...removal(document, run.root),
     ...run.state,
     ...when(run.terminal !== 'none', {do: 'terminal', take: run.terminal === 'take'}),
@@ -116,7 +116,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
  */
 export function byHandPlan(run: Run, machine: Machine, environment: string[]): Plan {
   return [
-    ...when(run.dieWithParent, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
+    ...when(run.dieWithParent !== undefined, {do: 'die-with-parent', parent: run.dieWithParent ?? 0}),
     ...run.state,
     ...when(run.terminal !== 'none', {do: 'terminal', take: run.terminal === 'take'}),
     ...run.limits,

@@ -3,6 +3,7 @@ import {cgroupName} from '../cgroups/plan.ts'
 import {type Configuration, OCI_VERSION} from '../document/oci.ts'
 import {HewError, reason, UsageError} from '../errors.ts'
 import {pause} from '../pause.ts'
+import type {Step} from '../step.ts'
 import {madeStateDirectory} from './directory.ts'
 import {identityText, ownIdentity} from './process.ts'
 import {containerAt, idsIn, STATE} from './state.ts'
@@ -35,10 +36,15 @@ export function checkId(id: string): string {
   return id
 }
 
-/** The name of a container that nobody gave one: the root's; then with -2, -3, and so on. */
-function* idsFor(root: string, taken: Set<string>): Generator<string> {
+/** The name of a container that nobody gave one: the root's. */
+function idFor(root: string): string {
   const name = cgroupName(root)
-  const base = /^\d*$|^[-_]/.test(name) ? `root-${name.replace(/^[-_]+/, '')}`.replace(/-$/, '') : name
+  return /^\d*$|^[-_]/.test(name) ? `root-${name.replace(/^[-_]+/, '')}`.replace(/-$/, '') : name
+}
+
+/** The same; then with -2, -3, and so on. */
+function* idsFor(root: string, taken: Set<string>): Generator<string> {
+  const base = idFor(root)
   for (let n = 1; ; n++) {
     const id = n === 1 ? base : `${base}-${n}`
     if (!taken.has(id)) yield id
@@ -100,6 +106,30 @@ function renamed(from: string, to: string): boolean {
   } catch (error) {
     if (['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return false
     throw error
+  }
+}
+
+/**
+ * The step that claims a name at each replay of a plan.
+ * @param id the name, or undefined: one is made from the root's
+ * @throws HewError no state can be written here
+ */
+export function claimStep(
+  id: string | undefined,
+  root: string,
+  {process: {args, ...described} = {cwd: '/'}, ...configuration}: Configuration,
+  {detached}: {detached: boolean},
+): Step {
+  const annotations = {[STATE.rootfs]: root, ...(detached && {[STATE.detached]: 'true'})}
+  const document = JSON.stringify({...configuration, process: {...described, args: []}})
+  return {
+    do: 'claim-state',
+    states: madeStateDirectory(),
+    id: id ?? idFor(root),
+    only: id !== undefined,
+    head: `${JSON.stringify({ociVersion: OCI_VERSION, annotations}).slice(1, -2)},`,
+    configuration: document.slice(0, -'[]}}'.length),
+    keep: detached,
   }
 }
 

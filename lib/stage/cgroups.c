@@ -115,6 +115,7 @@ static bool make_all(void) {
 
 static void step_cgroup(void) {
     const char *wanted = word_kept();
+    if (!*wanted) wanted = state.id;
     size_t count = (size_t)word_number(10);
     if (count > MAX_CGROUPS) refuse(E2BIG, "a container has no %zu cgroups", count);
     /* Whoever ends us now has to wait for the supervisor: the cgroups would stay. */
@@ -404,7 +405,7 @@ void print_cgroups(FILE *out) {
 }
 
 const struct step cgroup_steps[] = {
-    {"cgroup", step_cgroup},           /* NAME COUNT (VERSION must|may PARENT)...: one in each; NAME-PID where NAME is taken */
+    {"cgroup", step_cgroup},           /* NAME ('': the state's) COUNT (VERSION must|may PARENT)...: one in each; NAME-PID where it is taken */
     {"cgroup-set", step_cgroup_set},   /* INDEX FILE VALUE must|if-there */
     {"cgroup-join", step_cgroup_join}, /* the container starts in them */
     {"cgroup-into", step_cgroup_into}, /* PATH must|may: the process goes into this one, which is another's */

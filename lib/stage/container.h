@@ -158,6 +158,19 @@ void print_cgroups(FILE *out);
 
 /* ---- state.c: does nothing where the container has no state ---- */
 
+extern struct state {
+    int directory; /* -1: nobody is told of this container */
+    int states;    /* the directory that it is in, by this name */
+    const char *path, *id;
+    const char *head, *where; /* state.json up to the supervisor; "NAMESPACE BOOT" of that */
+    bool keep;                /* after the end, too */
+    pid_t pid;                /* of the container's first process */
+    unsigned long long start; /* once it has ended, its number may be another's */
+} state;
+/* Its state.json, anew. False with an errno. */
+bool write_state(const char *status, bool with_process);
+/* From now on it goes with whatever is undone. */
+void state_is_ours(void);
 /* When a process started: its name in /proc. 0: there is none. */
 unsigned long long start_time(const char *number);
 /* Its cgroups are there: a kill -9 from now on leaves them to whoever sweeps. */

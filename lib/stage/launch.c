@@ -288,7 +288,7 @@ static void raise_file_limit(char *callers, size_t size) {
  * opened. Node puts /dev/null there, and aborts in a root without: an empty file
  * that nothing can be written to does as well.
  */
-static void fill_standard_descriptors(void) {
+void fill_standard_descriptors(void) {
     for (int fd = 0; fd <= STDERR_FILENO; fd++) {
         if (fcntl(fd, F_GETFD) >= 0 || open("/dev/null", O_RDWR) >= 0) continue;
         int empty = memfd_create("closed", MFD_ALLOW_SEALING);

@@ -24,7 +24,7 @@ static void step_log(void) {
     const char *path = word_kept();
     limit = word_number(10);
     if (!limit) refuse(EINVAL, "a log of 0 bytes holds nothing");
-    directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    directory = *path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : fcntl(state.directory, F_DUPFD_CLOEXEC, 3);
     if (directory >= 0) open_log();
     if (file < 0) fail(errno, "cannot make the log in %s", path);
     if (pipe2(ends, O_CLOEXEC)) fail(errno, "cannot make a pipe for the log");
@@ -85,6 +85,6 @@ void log_finish(void) {
 }
 
 const struct step log_steps[] = {
-    {"log", step_log}, /* DIR LIMIT: what the container writes goes to DIR/log; beyond LIMIT bytes that is DIR/log.1 */
+    {"log", step_log}, /* DIR ('': of the state) LIMIT: what the container writes goes to DIR/log; beyond LIMIT bytes that is DIR/log.1 */
     {NULL, NULL},
 };

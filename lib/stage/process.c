@@ -21,6 +21,7 @@
 
 static void step_die_with_parent(void) {
     pid_t parent = (pid_t)word_number(10);
+    if (!parent) parent = getppid();
     if (prctl(PR_SET_PDEATHSIG, SIGKILL)) fail(errno, "cannot bind this process to its parent");
     /* It may be gone already: whoever adopted us would not tell. */
     if (getppid() != parent) _exit(EXIT_HEW);
@@ -298,7 +299,7 @@ static void step_exec(void) {
 }
 
 const struct step process_steps[] = {
-    {"die-with-parent", step_die_with_parent}, /* PID of the parent: the supervisor ends when whoever started it does */
+    {"die-with-parent", step_die_with_parent}, /* PID of the parent (0: whoever that is now): the supervisor ends when whoever started it does */
     {"on-exit-remove", step_on_exit_remove},   /* PATH DEV INO: this tree goes when the container has ended */
     {"rlimit", step_rlimit},                   /* NAME SOFT HARD: prlimit(1)'s names; a number or `unlimited` */
     {"umask", step_umask},                     /* MODE */

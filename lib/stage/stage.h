@@ -124,6 +124,8 @@ extern const struct step log_steps[];       /* log.c */
 extern const struct step cgroup_steps[];    /* cgroups.c */
 extern const struct step state_steps[];     /* state.c */
 extern const struct step detach_steps[];    /* detach.c */
+extern const struct step claim_steps[];     /* claim.c */
+extern const struct step replay_steps[];    /* replay.c */
 extern const struct step seal_steps[];      /* seal.c */
 extern const struct step join_steps[];      /* join.c */
 extern const struct step signal_steps[];    /* signal.c */
@@ -135,6 +137,9 @@ extern int exit_status;
 extern char **stage_arguments;
 
 void run_steps(void);
+int replay_main(char **argv);
+/* The command that a plan is replayed with; ends with a null. */
+extern char **replayed_command;
 int stage_main(int argc, char **argv, char **envp);
 
 #endif

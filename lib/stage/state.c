@@ -14,15 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct {
-    int directory; /* -1: nobody is told of this container */
-    int states;    /* the directory that it is in, by this name */
-    const char *path, *id;
-    const char *head, *where; /* state.json up to the supervisor; "NAMESPACE BOOT" of that */
-    bool keep;                /* after the end, too */
-    pid_t pid;                /* of the container's first process */
-    unsigned long long start; /* once it has ended, its number may be another's */
-} state = {.directory = -1};
+struct state state = {.directory = -1};
 
 /* ---- processes ---- */
 
@@ -70,7 +62,7 @@ static char *document(const char *status, bool with_process) {
     return text;
 }
 
-static bool write_state(const char *status, bool with_process) {
+bool write_state(const char *status, bool with_process) {
     if (state.directory < 0) return true;
     char *text = document(status, with_process);
     bool written = text && replace_text(state.directory, "state.json", text);
@@ -112,6 +104,11 @@ static void undo_state(void) {
     remove_state();
 }
 
+void state_is_ours(void) {
+    undo_the_rest = undo;
+    undo = undo_state;
+}
+
 static void step_state(void) {
     char *path = word_kept();
     state.head = word_kept();
@@ -126,8 +123,7 @@ static void step_state(void) {
     state.states = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0 || state.states < 0) fail(errno, "cannot open the container's state %s/%s", path, state.id);
     state.directory = directory;
-    undo_the_rest = undo;
-    undo = undo_state;
+    state_is_ours();
     interrupts_hold();
     if (!write_state("creating", false)) fail(errno, "cannot write the container's state to %s/%s", path, state.id);
 }

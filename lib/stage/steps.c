@@ -25,7 +25,7 @@ static const struct step common_steps[] = {
 
 static const struct step *const rooms[] = {
     common_steps, file_steps, archive_steps, cgroup_steps, detach_steps, state_steps, namespace_steps, mount_steps,
-    process_steps, terminal_steps, log_steps, signal_steps, seal_steps, join_steps, probe_steps,
+    process_steps, claim_steps, replay_steps, terminal_steps, log_steps, signal_steps, seal_steps, join_steps, probe_steps,
 };
 
 static const struct step *find(const char *name) {

@@ -24,7 +24,7 @@ export interface CapabilitySets {
 
 /** Steps around a container: up to `clone` in hew's own process, from there on in the container's first. */
 export interface ContainerSteps {
-  /** `parent`: who it is, found out at the start, since it may be gone by now. */
+  /** `parent`: who it is, found out at the start, since it may be gone by now; 0: whoever it is then. */
   'die-with-parent': {parent: number}
   /** When the container has ended, its root goes: only if it still is the directory with this device and inode. */
   'on-exit-remove': {path: string; dev: number | bigint; ino: number | bigint}

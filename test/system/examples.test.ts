@@ -58,6 +58,11 @@ const BEFORE: [line: RegExp, before: {line: string} | {unrun: string}][] = [
   [/^runc /, {unrun: 'test/system/pipe.test.ts does it'}],
   [/--from rootfs\.tar\.gz/, {line: 'hew mkroot -q --into new >&2; tar -C new -czf rootfs.tar.gz .'}],
   [/\.\/program/, {line: 'hew mkroot -q --empty --into new >&2; cp /bin/true program'}],
+  [
+    /^hew replay/,
+    {line: 'hew mkroot -q --into new --with ls,true >&2; hew enter -r new --plan box.plan -- true'},
+  ],
+  [/-r .*--plan/, {line: 'hew mkroot -q --into new --with true >&2'}],
   [/-- ls -l/, {line: 'hew mkroot -q --into new --with ls >&2'}],
   [/^hew enter -d/, {line: 'hew mkroot -q --into new --with sh,sleep >&2'}],
   [/make -C/, {line: "printf 'all:\\n\\t@echo made\\n' > src/Makefile"}],
