@@ -72,14 +72,34 @@ export async function until(what: string, holds: () => boolean, atMostSeconds = 
     if (Date.now() > deadline) throw new Error(`in vain: ${what}`)
 }
 
-/** What every script for expect(1) begins with, once it has spawned a shell whose prompt is `outside> `. */
-export const SEE = `
+/**
+ * What every script for expect(1) begins with, once it has spawned a shell whose prompt is `outside> `. `running NAME`: until such a
+ * program, of those below that shell, is what its terminal's keys are for, or it has none (-1); a shell starts it after the echo.
+ */
+export const SEE = String.raw`
     proc see {what} {
       expect {
         -re $what {}
-        timeout { puts "\\nNOT SEEN: $what"; exit 9 }
-        eof { puts "\\nENDED BEFORE: $what"; exit 9 }
+        timeout { puts "\nNOT SEEN: $what"; exit 9 }
+        eof { puts "\nENDED BEFORE: $what"; exit 9 }
       }
+    }
+    proc below {pid} {
+      set all {}
+      if {[catch {exec cat /proc/$pid/task/$pid/children} children]} { return {} }
+      foreach child $children { lappend all $child {*}[below $child] }
+      return $all
+    }
+    proc running {name} {
+      set stat {\((.*)\) [^T] \S+ (\S+) \S+ \S+ (\S+) }
+      for {set tries 0} {$tries < 300} {incr tries} {
+        foreach pid [below [exp_pid -i $::spawn_id]] {
+          if {[catch {exec cat /proc/$pid/stat} text]} continue
+          if {[regexp $stat $text - comm group keys] && $comm eq $name && $keys in "$group -1"} return
+        }
+        sleep 0.05
+      }
+      puts "\nNOT RUNNING: $name"; exit 9
     }
     see {outside> }
 `

@@ -241,7 +241,7 @@ asRoot('a container that made cgroups of its own, or was killed, leaves none', (
 asRoot('a process that runs: limits at once, all or none, and lifted again', () => {
   const {stdout, stderr} = lab(`
     sh -c 'sleep 100 & sleep 100 & wait' & p=$!
-    sleep 0.5
+    until [ "$(pgrep -c -x -P $p sleep)" = 2 ]; do sleep 0.1; done
     hew limit --quiet --memory 50M --pids 9 --cpu 50% $p || exit
     hew limit --json $p
     hew limit --pids 7 --memory 60M --set cpu.max=much $p; echo $?

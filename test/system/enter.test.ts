@@ -2,7 +2,7 @@ import {spawn} from 'node:child_process'
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
+import {HEW, hew, type Outcome, requires, run, scratch, shell, until} from '../support.ts'
 
 /** `enter`, through the built binary: what a command finds inside. */
 
@@ -289,7 +289,8 @@ asRoot('signals are passed on; a command without a handler ends by them', async 
   trapped.child.kill('SIGTERM')
   assert.is(await trapped.ended, 5)
   const plain = await started(['enter', '-r', root, '--', 'bash', '-c', 'echo ready; exec sleep 100'])
-  await new Promise(later => setTimeout(later, 200))
+  const command = fs.readFileSync(`/proc/${plain.child.pid}/task/${plain.child.pid}/children`, 'utf8').trim()
+  await until('the exec', () => fs.readFileSync(`/proc/${command}/comm`, 'utf8') === 'sleep\n')
   plain.child.kill('SIGINT')
   assert.is(await plain.ended, 130)
 })

@@ -145,10 +145,15 @@ test('two at once: each has its own of everything', async () => {
 })
 
 test('its time is up: what it wrote so far, and that it was killed', async () => {
-  const {timedOut, stdout, message} = await failure('echo begun; sleep 1000', {timeout: 4000})
-  assert.ok(timedOut)
-  assert.is(stdout.toString(), 'begun\n')
-  assert.match(message, /^the guest was killed after 4 s; /)
+  // How long a boot takes is the machine's to say.
+  const within = async (seconds: number): Promise<void> => {
+    const {timedOut, stdout, message} = await failure('echo begun; sleep 1000', {timeout: seconds * 1000})
+    assert.ok(timedOut)
+    assert.match(message, new RegExp(`^the guest was killed after ${seconds} s; `))
+    if (stdout.length === 0 && seconds < 60) return within(seconds * 2)
+    assert.is(stdout.toString(), 'begun\n')
+  }
+  await within(4)
 })
 
 test('a guest that dies: its last words', async () => {

@@ -248,7 +248,7 @@ asRoot(
 asRoot('processes that come and go, five hundred in a second: whoever is shown is whole', () => {
   const {json, stderr} = lab(`
     hand unshare --pid --fork sh -c 'while :; do (sh -c : & sh -c : & sleep 0.01 & wait); done; : 7501'
-    sleep 0.5
+    until hew ps --all </dev/null | grep -q 7501; do sleep 0.1; done
     for i in 1 2 3 4 5 6 7 8 9 10; do hew ps --all </dev/null || exit 99; done`)
   assert.is(json.length, 10)
   assert.is(stderr, '')

@@ -260,7 +260,7 @@ test('SIGTERM while a file is copied', async () => {
   child.kill('SIGTERM')
   const from = Date.now()
   assert.is(await new Promise(resolve => child.on('close', (_, by) => resolve(by))), 'SIGTERM')
-  assert.ok(Date.now() - from < 5000)
+  assert.ok(Date.now() - from < 20_000)
   assert.equal(readdirSync(top), ['big'])
 })
 
@@ -590,7 +590,8 @@ withHarness('a directory that somebody swaps for a link all the time', async () 
   mkdirSync(`${source}/usr/lib/deep`, {recursive: true})
   for (let i = 0; i < 20; i++) writeFileSync(`${source}/usr/lib/deep/${i}`, 'x'.repeat(i))
   const seen = new Map<number, number>()
-  for (let round = 0, end = Date.now() + 2500; Date.now() < end; round++) {
+  const begin = Date.now()
+  for (let round = 0; Date.now() < begin + (seen.size < 2 ? 30_000 : 2500); round++) {
     const plans = [
       ['put', '0644', `/usr/lib/w${round}`, 'x'],
       ['copy', 'f', '/bin/true', '/usr/lib/tool'],

@@ -43,13 +43,13 @@ onTerminal(
     send "echo abd\\x7fc\\r"
     see {abc\\r}
     send "sleep 100\\r"
-    sleep 0.5
+    running sleep
     send "\\x03"
     see {\\^C}
     send "echo after-\\$?\\r"
     see {after-130}
     send "sleep 100\\r"
-    sleep 0.5
+    running sleep
     send "\\x1a"
     see {Stopped}
     send "jobs; bg; jobs; kill %1; wait\\r"
@@ -71,7 +71,7 @@ onTerminal('a command without a handler is ended by Ctrl-C', () => {
   run(HEW, ['mkroot', '-q', '--with', 'sleep,sh', root])
   typed(`
     send "hew enter -r ${root} -- sleep 100\\r"
-    sleep 1
+    running sleep
     send "\\x03"
     see {outside> $}
     send "echo status-\\$?\\r"
@@ -262,18 +262,18 @@ onTerminal('job control inside: Ctrl-Z, jobs, fg, bg, Ctrl-C, Ctrl-\\, with an i
       send "hew enter ${init} -r ${root()} bash --norc\\r"
       see {# $}
       send "sleep 300\\r"
-      sleep 1
+      running sleep
       send "\\x1a"
       see {Stopped}
       send "jobs; fg\\r"
       see {Stopped}
-      sleep 1
+      running sleep
       send "\\x03"
       see {# $}
       send "echo status-\\$?\\r"
       see {status-130}
       send "sleep 300\\r"
-      sleep 1
+      running sleep
       send "\\x1c"
       see {Quit}
       send "sleep 300 & jobs\\r"
@@ -295,7 +295,7 @@ onTerminal(
     typed(`
     proc ends {line with status} {
       send "stty -g >> ${after}; $line; echo status-\\$?; stty -g >> ${after}\\r"
-      if {$with != ""} { see {rude} ; sleep 0.3 }
+      if {$with != ""} { see {rude} ; running sleep }
       if {$with == "TERM"} { exec kill [exec pgrep -x hew:supervisor -t [string range $::spawn_out(slave,name) 5 end]] } else { send $with }
       see "status-$status"
       see {outside> $}
@@ -421,7 +421,7 @@ onTerminal(
       typed(`
       send "dash ${script} ${init} sh -c 'echo re\\"\\"ady; exec sleep 300'\\r"
       see {ready}
-      sleep 0.3
+      running sleep
       send "\\x03"
       expect {
         {after-} { puts "\\nIT WENT ON"; exit 9 }
