@@ -1,8 +1,11 @@
+import type {ChildProcessByStdio} from 'node:child_process'
 import * as fs from 'node:fs'
 import {constants} from 'node:os'
+import type {Readable, Writable} from 'node:stream'
 import {EXIT, HewError, reason} from './errors.ts'
 import {packaged} from './launch.ts'
 import {visible} from './shell.ts'
+import {connected, end} from './stdio.ts'
 import {type Plan, refusal, type Step, shell, words} from './step.ts'
 import {typed} from './steps/line.ts'
 
@@ -10,6 +13,9 @@ import {typed} from './steps/line.ts'
 const LONGEST_WORD = 128 * 1024
 /** Words and their pointers together; the kernel allows a quarter of the stack's limit, 2 MiB of 8. */
 const MOST_WORDS = 1_500_000
+
+/** What a stage prints for the next command of `hew -c`: a document, or one line for each entry of a listing. */
+const MOST_PRINTED = 1 << 26
 
 /** How a plan is carried out. */
 export interface Manner {
@@ -54,14 +60,15 @@ export function become(plan: Plan, manner: Manner): never {
   const why = refusal(plan)
   if (why !== undefined) throw new HewError(why)
   const {title} = manner
-  const list = encode(plan, manner)
+  const {input, output} = connected()
+  const list = encode(input ? [{do: 'stdin', text: input.toString()}, ...plan] : plan, manner)
   const size = list.reduce((sum, word) => sum + Buffer.byteLength(word) + 24, 0)
   const fits = size < MOST_WORDS && list.every(word => Buffer.byteLength(word) < LONGEST_WORD)
   if (!fits && plan.some(step => step.do === 'exec'))
     throw new HewError('the document is too large to be entered')
   // process.execve aborts the process when the kernel refuses: what may be refused takes the pipe.
-  if (fits && process.execve) process.execve(program(), ['hew-stage', title], variables(list))
-  process.exit(spawn(list, title, fits))
+  if (fits && !output && process.execve) process.execve(program(), ['hew-stage', title], variables(list))
+  end(spawn(list, title, fits))
 }
 
 /**
@@ -102,12 +109,15 @@ function variables(list: string[]): Record<string, string> {
 
 function spawn(list: string[], title: string, fits: boolean): number {
   const {spawnSync} = process.getBuiltinModule('node:child_process')
+  const {output} = connected()
   const done = spawnSync(program(), [title], {
     argv0: 'hew-stage',
     env: variables(fits ? list : ['words-from', '0']),
-    stdio: [fits ? 'inherit' : 'pipe', 'inherit', 'inherit'],
+    stdio: [fits ? 'inherit' : 'pipe', output ? 'pipe' : 'inherit', 'inherit'],
+    maxBuffer: MOST_PRINTED,
     ...(fits ? {} : {input: list.map(word => `${word}\0`).join('')}),
   })
+  output?.push(done.stdout)
   return done.status ?? EXIT.hew
 }
 
@@ -140,17 +150,19 @@ export async function stream(
   {as, title}: Manner,
 ): Promise<number> {
   const {spawn} = process.getBuiltinModule('node:child_process')
+  const {output} = connected()
   const stage = spawn(program(), [title], {
     argv0: 'hew-stage',
     env: Object.fromEntries(['as', as, 'words-from', '0'].entries()),
-    stdio: ['pipe', 'inherit', 'inherit'],
+    stdio: ['pipe', output ? 'pipe' : 'inherit', 'inherit'],
     // Ctrl-C in a terminal reaches a process group: the stage hears of it from here, when its words have ended.
     detached: true,
-  })
+  }) as ChildProcessByStdio<Writable, Readable | null, null>
+  stage.stdout?.on('data', bytes => output?.push(bytes))
   const abort = new AbortController()
   const ended = new Promise<number>((resolve, reject) => {
     stage.once('error', error => reject(new HewError(`cannot start the stage: ${reason(error)}`)))
-    stage.once('exit', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]))
+    stage.once('close', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]))
   })
   let running = true
   const stop = (): void => {

@@ -9,6 +9,7 @@ import {type Source, source} from '../lib/cli/source.ts'
 import {NoDocument} from '../lib/document/read.ts'
 import {UsageError} from '../lib/errors.ts'
 import {words} from '../lib/kernel.ts'
+import {readsPipe} from '../lib/stdio.ts'
 
 const options = {
   controllers: {
@@ -63,8 +64,7 @@ export default command(
 
 /** The document in the pipe, where there is one: it is a command of its own as well, in scripts whose stdin is empty. */
 function piped(): Source | undefined {
-  const file = fs.fstatSync(0)
-  if (isTerminal(0) || !(file.isFIFO() || file.isFile())) return undefined
+  if (isTerminal(0) || !(readsPipe() || fs.fstatSync(0).isFile())) return undefined
   try {
     return source(undefined)
   } catch (error) {

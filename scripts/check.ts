@@ -4,6 +4,7 @@ import {json, text} from '../lib/check/report.ts'
 import {command} from '../lib/cli/command.ts'
 import {isTerminal, write} from '../lib/cli/output.ts'
 import {EXIT, UsageError} from '../lib/errors.ts'
+import {end} from '../lib/stdio.ts'
 
 const options = {
   json: {help: 'print it as JSON, for programs'},
@@ -30,7 +31,7 @@ export default command(
       const all = checks(facts)
       const colour = isTerminal(1) && !process.env.NO_COLOR
       write(1, given.json ? json(facts, all) : text(facts, all, colour))
-      if (!works(all)) process.exit(EXIT.missing)
+      if (!works(all)) end(EXIT.missing)
     },
   },
   import.meta,

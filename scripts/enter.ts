@@ -32,6 +32,7 @@ import {execProblemText} from '../lib/programs/problem.ts'
 import {removeRoot} from '../lib/root/remove.ts'
 import {quote} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
+import {Ended} from '../lib/stdio.ts'
 import type {Plan} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
@@ -145,7 +146,7 @@ export default command(
       try {
         await enter(given, operands, from, logSize)
       } catch (error) {
-        if (!given['dry-run']) removeUnentered(from)
+        if (!given['dry-run'] && !(error instanceof Ended)) removeUnentered(from)
         throw error
       }
     },
@@ -187,7 +188,7 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
       explain: explained(given),
     })
   } catch (error) {
-    if (claimed) release(claimed)
+    if (claimed && !(error instanceof Ended)) release(claimed)
     throw error
   }
 }

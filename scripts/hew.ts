@@ -16,6 +16,8 @@ const own: Record<string, {help: string; run(): Promise<string>}> = {
   },
 }
 
+const LINE = "run the commands of a pipe in one process, with its start paid once: hew -c 'mkroot | enter'"
+
 async function overview(): Promise<string> {
   const {columns} = await import('../lib/cli/help.ts')
   const rows = (await loadAll()).map(({name, summary}): [string, string] => [name, summary])
@@ -31,7 +33,10 @@ async function overview(): Promise<string> {
     '',
     'Options:',
     columns(
-      Object.entries(own).map(([name, {help}]) => [`--${name}`, help]),
+      [
+        ['-c LINE', LINE],
+        ...Object.entries(own).map(([name, {help}]): [string, string] => [`--${name}`, help]),
+      ],
       16,
     ),
     '',
@@ -45,9 +50,16 @@ async function main(): Promise<void> {
   const called = await load(path.basename(process.argv0))
   if (called) return start(called, words)
   const [word, ...rest] = words
+  if (word === '-c') return guarded('hew', () => piped(rest))
   const named = word === undefined ? undefined : await load(word)
   if (named) return start(named, rest)
   return guarded('hew', () => itself(word, rest))
+}
+
+/** Several commands in one process. */
+async function piped(lines: string[]): Promise<void> {
+  if (lines.length !== 1) throw new UsageError("-c takes one word: hew -c 'mkroot | enter'")
+  await (await import('../lib/cli/pipeline.ts')).pipeline(lines[0]!)
 }
 
 async function itself(word: string | undefined, rest: string[]): Promise<void> {

@@ -20,8 +20,10 @@ import {
   skeleton,
   transaction,
 } from '../lib/root/plan.ts'
+
 import {freshRoot, rootsDirectory} from '../lib/root/roots.ts'
 import {become} from '../lib/stage.ts'
+import {end} from '../lib/stdio.ts'
 import type {Plan, Step} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
@@ -234,5 +236,5 @@ async function carryOut(plan: Plan, root: string, explain: boolean): Promise<voi
   const manner = {as: 'hew mkroot', title: `mkroot ${root}`, explain}
   if (!plan.some(step => step.do === 'unpack' || step.do === 'debootstrap')) become(plan, manner)
   const {carryOutBeside} = await import('../lib/root/beside.ts')
-  process.exit(await carryOutBeside(plan, manner))
+  end(await carryOutBeside(plan, manner))
 }

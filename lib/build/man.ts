@@ -83,12 +83,20 @@ function overview(commands: Command[], version: string): string {
   return [
     ...heading('hew', version),
     ...section('NAME', 'hew \\- Linux containers by hand'),
-    ...section('SYNOPSIS', '\\fBhew\\fR COMMAND [OPTIONS] [ARGUMENTS]', '.br', '\\fBhew help\\fR COMMAND'),
+    ...section(
+      'SYNOPSIS',
+      '\\fBhew\\fR COMMAND [OPTIONS] [ARGUMENTS]',
+      '.br',
+      '\\fBhew \\-c\\fR \\(aqCOMMAND | COMMAND ...\\(aq',
+      '.br',
+      '\\fBhew help\\fR COMMAND',
+    ),
     ...section(
       'DESCRIPTION',
       ...paragraphs([
         'A container is a directory to live in, the programs in it with their libraries, a few namespaces around a process, and limits on what it uses. Each command does one of these steps, and they pipe into each other.',
         'What travels through the pipe is one line of JSON: an OCI runtime configuration. A terminal gets a summary instead.',
+        '`hew -c` runs the commands of a pipe in one process: words, quotes and backslashes are as in sh(1), and nothing is expanded or redirected.',
         'Linked to the name of a command (`hew link`), hew is that command.',
       ]),
     ),

@@ -116,7 +116,7 @@ _hew_offer() {
 _hew_complete() {
     local command=\${COMP_WORDS[0]##*/} at=1 current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]}
     if [[ -z \${_hew[$command options]+there} ]]; then
-        if ((COMP_CWORD == 1)); then _hew_offer "\${_hew[commands]} --help --version --licenses" "$current"; return; fi
+        if ((COMP_CWORD == 1)); then _hew_offer "\${_hew[commands]} -c --help --version --licenses" "$current"; return; fi
         command=\${COMP_WORDS[1]} at=2
     fi
     # readline cuts --option=value at the sign.

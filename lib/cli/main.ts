@@ -1,29 +1,45 @@
 import {EXIT, HewError, reason, UsageError} from '../errors.ts'
 import {visible} from '../shell.ts'
+import {Ended} from '../stdio.ts'
 import {COMMON, type Command} from './command.ts'
 import {type Options, parse} from './options.ts'
 import {write} from './output.ts'
 
 /** Runs one command and ends the process with its status. */
 export async function start<O extends Options>(command: Command<O>, words: string[]): Promise<never> {
-  return guarded(`hew ${command.name}`, async () => {
-    const given = parse({...command.options, ...COMMON}, words, command.stopEarly)
+  return guarded(`hew ${command.name}`, () => prepared(command, words)())
+}
+
+/**
+ * A command with its words, to be run.
+ * @throws UsageError it does not understand them
+ */
+export function prepared<O extends Options>(command: Command<O>, words: string[]): () => Promise<void> {
+  const given = parse({...command.options, ...COMMON}, words, command.stopEarly)
+  return async () => {
     if (given.options.help) write(1, (await import('./help.ts')).help(command))
     else await command.run(given)
-  })
+  }
+}
+
+/** Runs `action` and ends the process with its status. */
+export async function guarded(as: string, action: () => void | Promise<void>): Promise<never> {
+  process.exit(await outcome(as, async () => action()))
 }
 
 /** Runs `action`; whatever it throws becomes lines on stderr and an exit status, never a stack trace. */
-export async function guarded(as: string, action: () => void | Promise<void>): Promise<never> {
+export async function outcome(as: string, action: () => Promise<void>): Promise<number> {
   try {
+    process.exitCode = 0
     await action()
+    return Number(process.exitCode)
   } catch (error) {
-    process.exit(failed(as, error))
+    return error instanceof Ended ? error.status : failed(as, error)
   }
-  process.exit()
 }
 
-function failed(as: string, error: unknown): number {
+/** Says what went wrong. @returns the exit status */
+export function failed(as: string, error: unknown): number {
   const message = error instanceof HewError ? error.message : reason(error)
   const advice = error instanceof UsageError ? [`see '${as} --help'`] : []
   try {

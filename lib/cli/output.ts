@@ -3,6 +3,7 @@ import type {Configuration} from '../document/oci.ts'
 import {HewError, reason} from '../errors.ts'
 import {pause} from '../pause.ts'
 import {visible} from '../shell.ts'
+import {connected} from '../stdio.ts'
 import {wrap} from './help.ts'
 
 /** The majors of Linux' terminals: consoles, /dev/tty, serial lines, ptys (Documentation/admin-guide/devices.txt). */
@@ -10,6 +11,8 @@ const TERMINALS = [4, 5, 204, 229, ...Array.from({length: 8}, (_, i) => 136 + i)
 
 /** isatty(3) for a few microseconds: node:tty takes 2 ms to load. */
 export function isTerminal(fd: number): boolean {
+  const {input, output} = connected()
+  if ((fd === 0 && input) || (fd === 1 && output)) return false
   try {
     const file = fs.fstatSync(fd)
     return file.isCharacterDevice() && TERMINALS.includes(major(file.rdev))
@@ -55,6 +58,11 @@ export class NobodyReads extends HewError {}
  */
 export function write(fd: number, text: string | Uint8Array): void {
   let rest = Buffer.from(text as Uint8Array)
+  const {output} = connected()
+  if (fd === 1 && output) {
+    output.push(rest)
+    return
+  }
   while (rest.length > 0) {
     try {
       rest = rest.subarray(fs.writeSync(fd, rest))

@@ -1,6 +1,7 @@
 import * as fs from 'node:fs'
 import {HewError, reason} from '../errors.ts'
 import {pause} from '../pause.ts'
+import {connect, connected} from '../stdio.ts'
 
 /** A document larger than this is none: the largest that runc's own tests have is under 20 KB. */
 const MOST_BYTES = 4 << 20
@@ -73,7 +74,8 @@ function noDocument(): HewError {
 export function readDocument(fd: number): unknown {
   let text: string
   try {
-    text = fs.fstatSync(fd).isFile() ? fromFile(fd) : fromStream(fd)
+    const handed = fd === 0 ? connected().input : undefined
+    text = handed ? fromMemory(handed) : fs.fstatSync(fd).isFile() ? fromFile(fd) : fromStream(fd)
   } catch (error) {
     if (error instanceof HewError) throw error
     throw new HewError(`the document cannot be read from the pipe: ${reason(error)}`)
@@ -106,9 +108,23 @@ function fromStream(fd: number): string {
     }
   }
   const newline = Buffer.alloc(1)
-  if (readSome(fd, newline) === 1 && newline[0] !== 0x0a)
-    throw new HewError('the document does not end with its line: more text follows its closing brace')
+  checkEndOfLine(readSome(fd, newline) === 1 ? newline[0] : undefined)
   return Buffer.concat([...parts, bytes.subarray(0, fill)]).toString()
+}
+
+/** In `hew -c` what the command before has printed; the rest of it is left there. */
+function fromMemory(bytes: Buffer): string {
+  const end = new ObjectEnd()
+  const at = end.take(bytes)
+  if (at < 0) throw cutOff(end.empty)
+  checkEndOfLine(bytes[at])
+  connect(bytes.subarray(at + 1), connected().output)
+  return bytes.toString('utf8', 0, at)
+}
+
+function checkEndOfLine(next: number | undefined): void {
+  if (next !== undefined && next !== 0x0a)
+    throw new HewError('the document does not end with its line: more text follows its closing brace')
 }
 
 /** A regular file is searched without moving its offset, which is then moved to the document's end in one read. */

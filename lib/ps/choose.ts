@@ -4,6 +4,7 @@ import {stateDirectory} from '../containers/directory.ts'
 import {readDocument} from '../document/read.ts'
 import {HewError} from '../errors.ts'
 import {nearest} from '../nearest.ts'
+import {readsPipe} from '../stdio.ts'
 import type {Container, Snapshot} from './snapshot.ts'
 
 /**
@@ -52,7 +53,7 @@ function isOf({supervisor, processes}: Container, pid: number): boolean {
  * @throws HewError something else came through, or that container is no more
  */
 export async function fromPipe(): Promise<string[]> {
-  if (!fs.fstatSync(0, {throwIfNoEntry: false} as never)?.isFIFO()) return []
+  if (!readsPipe()) return []
   const document = readDocument(0) as {id?: unknown; pid?: unknown; bundle?: unknown}
   const {id, pid, bundle} = document
   if (typeof id !== 'string' || typeof bundle !== 'string')

@@ -371,8 +371,10 @@ static void put_verdict_aside(char **argv) {
     enum { ASIDE = 99 };
     static const char option[] = "--verdict";
     for (char **at = argv; *at; at++) {
-        if (strncmp(*at, option, sizeof option - 1)) continue;
-        const char *value = (*at)[sizeof option - 1] == '=' ? *at + sizeof option : at[1];
+        const char *found = strstr(*at, option); /* in the middle of `-c LINE`, too */
+        if (!found) continue;
+        found += sizeof option - 1;
+        const char *value = *found ? found + 1 : at[1];
         char *end;
         long fd = value ? strtol(value, &end, 10) : -1;
         if (fd >= 0 && fd < ASIDE && end != value && !*end) dup2((int)fd, ASIDE);

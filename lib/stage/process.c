@@ -27,6 +27,17 @@ static void step_die_with_parent(void) {
     if (getppid() != parent) _exit(EXIT_HEW);
 }
 
+static void step_stdin(void) {
+    const char *text = word();
+    size_t length = strlen(text);
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) || (length > PIPE_BUF && fcntl(ends[1], F_SETPIPE_SZ, length) < 0) ||
+        write(ends[1], text, length) != (ssize_t)length || dup2(ends[0], STDIN_FILENO) < 0)
+        fail(errno, "cannot hand on what came through the pipe");
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void step_on_exit_remove(void) {
     leftover.path = word_kept();
     leftover.dev = (dev_t)word_number(10);
@@ -300,6 +311,7 @@ static void step_exec(void) {
 
 const struct step process_steps[] = {
     {"die-with-parent", step_die_with_parent}, /* PID of the parent (0: whoever that is now): the supervisor ends when whoever started it does */
+    {"stdin", step_stdin},                     /* TEXT: stdin is a pipe that holds this, and ends */
     {"on-exit-remove", step_on_exit_remove},   /* PATH DEV INO: this tree goes when the container has ended */
     {"rlimit", step_rlimit},                   /* NAME SOFT HARD: prlimit(1)'s names; a number or `unlimited` */
     {"umask", step_umask},                     /* MODE */

@@ -28,6 +28,8 @@ export interface ContainerSteps {
   'die-with-parent': {parent: number}
   /** When the container has ended, its root goes: only if it still is the directory with this device and inode. */
   'on-exit-remove': {path: string; dev: number | bigint; ino: number | bigint}
+  /** stdin is a pipe with this text in it: what the command before has printed, in `hew -c`, and is not yet read. */
+  stdin: {text: string}
   /** Remembers the terminal and its state; `take`: /dev/tty becomes stdin where nothing is left to be read there. */
   terminal: {take: boolean}
   /**
@@ -138,6 +140,7 @@ export const containerSteps: Table<ContainerSteps> = {
     words: s => [s.path, `${s.dev}`, `${s.ino}`],
     check: unchecked,
   },
+  stdin: {because: '', shell: () => '', words: s => [s.text], check: unchecked},
   terminal: {
     because: 'The terminal, where stdin was the pipe. tty(4)',
     shell: s => (s.take ? 'exec < /dev/tty' : ''),

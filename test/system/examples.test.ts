@@ -112,7 +112,7 @@ for (const line of shown) if (!lines.has(line)) asRoot(`README: ${line}`, () => 
 /** Why `hew WORDS...` cannot be typed: a command or an option that there is not. */
 function wrong(words: string[], known: Command[]): string | undefined {
   const [name = '', ...rest] = words
-  if (name === '' || /^(--(help|version|licenses)|help|[A-Z]+)$/.test(name)) return undefined
+  if (name === '' || /^(-c|--(help|version|licenses)|help|[A-Z]+)$/.test(name)) return undefined
   const command = known.find(command => command.name === name)
   if (!command) return `no command ${name}`
   const options = {...command.options, ...COMMON} as Options
