@@ -34,7 +34,8 @@ export function run(program: string, words: string[], options: Spawning = {}): O
     env: {PATH: process.env.PATH, HOME: process.env.HOME, ...env},
     ...rest,
   })
-  if (done.error && !done.status) throw done.error
+  // Who ends may leave what it was given unread.
+  if (done.error && !done.status && (done.error as NodeJS.ErrnoException).code !== 'EPIPE') throw done.error
   const number = done.signal ? 128 + signals[done.signal]! : (done.status ?? -1)
   return {stdout: done.stdout.toString(), stderr: done.stderr.toString(), status: number}
 }
