@@ -46,7 +46,7 @@ export default command(
       const from = piped()
       const asked = {controllers, evacuateTo}
       if (given['dry-run']) {
-        const document = from && describe(from.configuration, [], {quiet: given.quiet, json: true})
+        const document = from && describe(from.configuration, () => [], {quiet: given.quiet, json: true})
         return dryActs([...mounting(), ...prepare(asked).acts], 'hew cgroup-init', document)
       }
       const tell = telling('hew cgroup-init', given)
@@ -55,7 +55,11 @@ export default command(
       const {moved} = perform(acts, tell)
       const after = cgroup === undefined ? [] : words(`${cgroup}/cgroup.subtree_control`)
       const done = {found, ...(cgroup !== undefined && {cgroup}), moved: moved.size, before, after}
-      if (from) write(1, describe(from.configuration, [['root', from.root], ...summary(done)], given))
+      if (from)
+        write(
+          1,
+          describe(from.configuration, () => [['root', from.root], ...summary(done)], given),
+        )
       else write(1, given.json ? `${JSON.stringify(done)}\n` : text(done))
     },
   },

@@ -63,7 +63,7 @@ export default command(
       if (!from) return write(1, given.json ? `${JSON.stringify(needed.items)}\n` : listing(needed))
       const {items} = needed
       const document = withShell(from.configuration, items, from.root)
-      const text = describe(document, summary(from.root, operands, items), {
+      const text = describe(document, () => summary(from.root, operands, items), {
         quiet: given.quiet,
         json: given.json || given['dry-run'],
       })

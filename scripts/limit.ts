@@ -65,7 +65,10 @@ export default command(
       const {configuration, root} = sourceOf(document)
       const after = limited(configuration, wishes)
       const text = limitsText(after.linux?.resources ?? {})
-      write(1, describe(after, [['root', root], ...text], given))
+      write(
+        1,
+        describe(after, () => [['root', root], ...text], given),
+      )
     },
   },
   import.meta,

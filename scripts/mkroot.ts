@@ -49,7 +49,7 @@ type Given = Values<typeof options>
 /** What goes into the root, and what there is to say of it. */
 interface Making {
   steps: Plan
-  summary: [term: string, text: string][]
+  summary: () => [term: string, text: string][]
   /** The command of the document; default: sh. */
   shell?: string | undefined
 }
@@ -80,10 +80,14 @@ export default command(
       const adding = given.into && isFull(root)
       const {steps, summary, shell} = making(given, usual, adding)
       const configuration = documentFor(usual, given, shell)
-      const text = describe(configuration, [['root', root], ...summary, ['next', `hew enter -r ${root}`]], {
-        quiet: given.quiet,
-        json: given.json || given['dry-run'],
-      })
+      const text = describe(
+        configuration,
+        () => [['root', root], ...summary(), ['next', `hew enter -r ${root}`]],
+        {
+          quiet: given.quiet,
+          json: given.json || given['dry-run'],
+        },
+      )
       const plan = transaction(root, adding, steps, printed(text))
       if (await dryRun(plan, `hew mkroot ${root}`, given)) return
       return carryOut(plan, root, explained(given))
@@ -121,7 +125,7 @@ function making(given: Given, {root, hostname}: Configuration, adding: boolean):
   const at = root!.path
   const machine = new Sysroot('/')
   const layout = layoutOf(machine)
-  if (given.empty) return {steps: skeleton(layout), summary: [['holds', 'directories only']]}
+  if (given.empty) return {steps: skeleton(layout), summary: () => [['holds', 'directories only']]}
   if (given.with.length > 0) return withPrograms(given.with.flatMap(list), layout)
   if (given.from !== undefined) return imported(path.resolve(given.from), at)
   if (given.debootstrap !== undefined) return bootstrapped(given, at)
@@ -144,7 +148,7 @@ function ofThisMachine(machine: Sysroot, layout: Layout, hostname: string, there
   const usual = LINKS.filter(([path]) => !there || there.lstat(path).kind === 'missing')
   return {
     steps: populated(layout, {items, files, links: [...usual, ...linksIntoPath(items, PATH)]}),
-    summary: [
+    summary: () => [
       ['programs', found.join(' ')],
       ...(absent.length > 0 ? [['not here', absent.join(' ')] as [string, string]] : []),
       ['files', sizeOf(items)],
@@ -164,7 +168,7 @@ function withPrograms(programs: string[], layout: Layout): Making {
   const basenames = names.map(name => path.basename(name))
   return {
     steps: populated(layout, {items, files: [], links: linksIntoPath(items, PATH)}),
-    summary: [
+    summary: () => [
       ['programs', basenames.join(' ')],
       ['files', sizeOf(items)],
     ],
@@ -175,7 +179,7 @@ function withPrograms(programs: string[], layout: Layout): Making {
 function imported(source: string, root: string): Making {
   const stat = fs.statSync(source, {throwIfNoEntry: false})
   if (!stat) throw new HewError(`there is no ${source} to make a root from`)
-  const summary: [string, string][] = [['from', source]]
+  const summary = (): [string, string][] => [['from', source]]
   if (!stat.isDirectory()) return {steps: [{do: 'unpack', archive: source}], summary}
   const inside = path.relative(fs.realpathSync(source), realpath(root))
   if (!inside.startsWith('../'))
@@ -199,7 +203,7 @@ function bootstrapped({debootstrap, mirror, variant}: Given, root: string): Maki
       {do: 'adopt'},
       {do: 'debootstrap', suite, path: root, ...(mirror && {mirror}), ...(variant && {variant})},
     ],
-    summary: [['Debian', suite]],
+    summary: () => [['Debian', suite]],
   }
 }
 

@@ -32,17 +32,18 @@ export interface Reader {
   quiet: boolean
 }
 
-/** What a command prints about a document: a summary for a person, the document for the next command. */
+/** What a command prints about a document: a summary for a person (only then is it made), the document for the next command. */
 export function describe(
   configuration: Configuration,
-  summary: [term: string, text: string][],
+  summary: () => [term: string, text: string][],
   {json, quiet}: Reader,
 ): string {
   if (quiet) return `${configuration.root?.path}\n`
   if (json || !isTerminal(1)) return `${JSON.stringify(configuration)}\n`
-  const width = Math.max(...summary.map(([term]) => term.length))
+  const rows = summary()
+  const width = Math.max(...rows.map(([term]) => term.length))
   const indent = ' '.repeat(width + 2)
-  return summary
+  return rows
     .map(([term, text]) => `${term.padEnd(width)}  ${wrap(visible(text), indent).trimStart()}\n`)
     .join('')
 }

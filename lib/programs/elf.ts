@@ -224,6 +224,8 @@ class Pages {
     for (let at = position; at < limit; ) {
       const part = this.bytes(at, Math.min(limit, (Math.floor(at / Pages.SIZE) + 1) * Pages.SIZE) - at)
       const nul = part.indexOf(0)
+      // Most lie in one page.
+      if (nul >= 0 && parts.length === 0) return part.toString('utf8', 0, nul)
       parts.push(nul < 0 ? part : part.subarray(0, nul))
       if (nul >= 0) return Buffer.concat(parts).toString()
       at += part.length

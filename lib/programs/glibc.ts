@@ -151,19 +151,47 @@ export class GlibcLoader extends Loader {
   #own(): {directories: string[]; lib: string; cache: string} {
     if (this.#compiledIn) return this.#compiledIn
     const text = this.ownText()
-    const lists = (text.match(/(?:\/[!-~]*\/\0)+/g) ?? [])
-      .map(list => list.split('\0').filter(dir => /\/lib[^/]*(\/[^/]+)?\/$/.test(dir)))
+    const lists = directoryLists(text)
+      .map(list => list.filter(dir => /\/lib[^/]*(\/[^/]+)?\/$/.test(dir)))
       .sort((a, b) => b.length - a.length)
     const fallback = this.abi.class === 64 ? ['/lib64/', '/usr/lib64/'] : []
     const directories = lists[0]?.length ? lists[0] : [...fallback, '/lib/', '/usr/lib/']
     this.#compiledIn = {
       directories: directories.map(dir => dir.slice(0, -1)),
       lib: /\/(lib[^/]*(?:\/[^/]+-linux-[^/]+)?)\/$/.exec(directories[0]!)?.[1] ?? 'lib',
-      cache: /(\/[!-~]*\/ld\.so\.cache)\0/.exec(text)?.[1] ?? '/etc/ld.so.cache',
+      cache: pathsEnding(text, '/ld.so.cache').next().value?.path ?? '/etc/ld.so.cache',
     }
     return this.#compiledIn
   }
 }
+
+/**
+ * The paths in a program's bytes that end so, each ended by a NUL. Looking for the end first, and from there back, takes a
+ * tenth of the time of one expression for the whole.
+ */
+function* pathsEnding(text: string, end: string): Generator<{path: string; start: number; next: number}> {
+  const tail = `${end}\0`
+  for (let at = text.indexOf(tail); at >= 0; at = text.indexOf(tail, at + 1)) {
+    const from = Math.max(text.lastIndexOf('\0', at) + 1, at - PATH_MAX)
+    const found = /\/[!-~]*$/.exec(text.slice(from, at))
+    if (!found) continue
+    yield {path: found[0] + end, start: from + found.index, next: at + tail.length}
+  }
+}
+
+/** Directories that follow each other. */
+function directoryLists(text: string): string[][] {
+  const lists: string[][] = []
+  let next = -1
+  for (const found of pathsEnding(text, '/')) {
+    if (found.start === next) lists.at(-1)!.push(found.path)
+    else lists.push([found.path])
+    next = found.next
+  }
+  return lists
+}
+
+const PATH_MAX = 4096
 
 /** AT_PLATFORM by machine, with what glibc 2.26 to 2.36 put in its place for processors that can do more. */
 const PLATFORMS: Record<number, string[]> = {

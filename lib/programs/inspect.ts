@@ -1,6 +1,7 @@
+import {readSync} from 'node:fs'
 import {reason} from '../errors.ts'
-import {readAt, type Sysroot} from '../sysroot.ts'
-import {type Elf, ElfError, isElf, readElf} from './elf.ts'
+import type {Sysroot} from '../sysroot.ts'
+import {type Elf, ElfError, isElf, type Pread, parseElf} from './elf.ts'
 import {HEAD_SIZE, parseShebang, type Shebang} from './script.ts'
 
 /** What a regular file is to the kernel that is asked to execute it. */
@@ -31,9 +32,9 @@ export class Inspector {
   #inspect(path: string): Inspected {
     try {
       return this.sysroot.open(this.sysroot.lstat(path), (fd, size) => {
-        const head = readAt(fd, 0, HEAD_SIZE)
-        if (isElf(head)) return {is: 'elf', elf: readElf(fd, size)}
-        const shebang = parseShebang(head)
+        const head = HEAD.subarray(0, readSync(fd, HEAD, 0, HEAD.length, 0))
+        if (isElf(head)) return {is: 'elf', elf: parseElf(reader(fd, head), size)}
+        const shebang = parseShebang(head.subarray(0, HEAD_SIZE))
         return shebang ? {is: 'script', shebang} : {is: 'data'}
       })
     } catch (error) {
@@ -41,4 +42,15 @@ export class Inspector {
       return {is: 'unreadable', why: reason(error)}
     }
   }
+}
+
+/** How a file begins, one at a time: the header, and in most programs the names as well. A read more takes longer than these bytes. */
+const HEAD = Buffer.allocUnsafe(16384)
+
+/** pread(2), but for what is known already. */
+function reader(fd: number, head: Buffer): Pread {
+  return (into, position) =>
+    position + into.length <= head.length
+      ? head.copy(into, 0, position)
+      : readSync(fd, into, 0, into.length, position)
 }

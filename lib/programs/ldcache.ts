@@ -26,17 +26,19 @@ export function parseLdCache(file: Buffer): Map<string, CachedLibrary[]> | undef
   // 0: written before glibc 2.33 knew this field.
   const order = cache[28]! & 3
   if (order === 1) return undefined
-  const uint32 = order === 3 ? (at: number) => cache.readUInt32BE(at) : (at: number) => cache.readUInt32LE(at)
+  const view = new DataView(cache.buffer, cache.byteOffset, cache.length)
+  const uint32 = (at: number) => view.getUint32(at, order !== 3)
   const count = uint32(20)
   if (count > Math.floor((cache.length - HEADER) / ENTRY)) return undefined
+  const string = stringsOf(cache, HEADER + count * ENTRY)
   const libraries = new Map<string, CachedLibrary[]>()
   for (let i = 0, at = HEADER; i < count; i++, at += ENTRY) {
-    const [name, path] = [string(cache, uint32(at + 4)), string(cache, uint32(at + 8))]
     const [first, second] = [uint32(at + 16), uint32(at + 20)]
     const [high, low] = order === 3 ? [first, second] : [second, first]
     // Bit 62, and ten bits of ISA level: a glibc-hwcaps entry. Other bits: the processor features of old glibcs,
     // whose directories no current one searches.
     const hwcaps = (high & ~0x3ff) >>> 0 === 0x40000000
+    const [name, path] = [string(uint32(at + 4)), string(uint32(at + 8))]
     if (!name || !path?.startsWith('/') || (!hwcaps && (high !== 0 || low !== 0))) continue
     const entry = {path, flags: uint32(at), hwcaps}
     const known = libraries.get(name)
@@ -56,10 +58,15 @@ function findHeader(file: Buffer): number | undefined {
   return [Math.ceil(end / 8) * 8, end].find(isHeader)
 }
 
-function string(cache: Buffer, offset: number): string | undefined {
-  if (offset >= cache.length) return undefined
-  const end = cache.indexOf(0, offset)
-  return end < 0 ? undefined : cache.toString('utf8', offset, end)
+/** Strings by their offset: cut out of one text, which is much faster than decoding each. */
+function stringsOf(cache: Buffer, start: number): (offset: number) => string | undefined {
+  const text = cache.toString('latin1')
+  const ascii = !/[\x80-\xff]/.test(text.slice(start))
+  return offset => {
+    const end = offset < text.length ? text.indexOf('\0', offset) : -1
+    if (end < 0) return undefined
+    return ascii ? text.slice(offset, end) : cache.toString('utf8', offset, end)
+  }
 }
 
 /** The directories that ldconfig would search: ld.so.conf(5) with what it includes. */
