@@ -9,6 +9,7 @@ import {execFileSync} from 'node:child_process'
 import {chmodSync, closeSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync} from 'node:fs'
 import * as path from 'node:path'
 import {readElf} from '../programs/elf.ts'
+import {withoutLocales} from './locales.ts'
 
 const PT_LOAD = 1
 const PT_DYNAMIC = 2
@@ -51,7 +52,7 @@ const work = path.dirname(output)
 const program = elf(node)
 const loader = path.basename(program.interp!)
 const parts: Part[] = [
-  {name: 'node', bytes: readFileSync(node), head: 0},
+  {name: 'node', bytes: withoutLocales(readFileSync(node)), head: 0},
   library(loader),
   ...program.needed.filter(name => name !== loader).map(library),
 ]

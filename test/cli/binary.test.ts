@@ -39,8 +39,8 @@ binary('is one static executable', () => {
   assert.match(ldd.stdout + ldd.stderr, /^\s*(statically linked|not a dynamic executable)\s*$/)
 })
 
-binary('is smaller than 120 MB', () => {
-  assert.ok(fs.statSync(HEW).size < 120_000_000)
+binary('is smaller than 100 MB', () => {
+  assert.ok(fs.statSync(HEW).size < 100_000_000)
 })
 
 binary('says its version', () => {
