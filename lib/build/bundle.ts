@@ -29,4 +29,17 @@ build({
   },
   logLevel: 'warning',
   logOverride: {'empty-import-meta': 'silent'}, // command() asks for it
-}).then(({metafile}) => writeFileSync(`${outfile}.meta.json`, JSON.stringify(metafile)))
+}).then(({metafile}) => {
+  writeFileSync(`${outfile}.meta.json`, JSON.stringify(metafile))
+  writeFileSync(outfile, withoutCopies(readFileSync(outfile, 'utf8')))
+})
+
+/**
+ * `import * as fs` of Node's own modules as a mere require: esbuild copies all of their names to an object, anew in each of
+ * forty files, in case that somebody wants the default export.
+ */
+function withoutCopies(code: string): string {
+  return code.replace(/\b(\w+)=__toESM\((require\("node:\w+"\)),1\)/g, (whole, variable, required) =>
+    code.includes(`${variable}.default`) ? whole : `${variable}=${required}`,
+  )
+}
