@@ -2,13 +2,15 @@ import {HewError, reason} from './errors.ts'
 import {visible} from './shell.ts'
 import type {Faces, Typed} from './step.ts'
 import {type ActSteps, actSteps} from './steps/acts.ts'
-import {typed} from './steps/line.ts'
+import {type Line, typed} from './steps/line.ts'
 
 /**
  * What hew does itself, without the stage, at once: on cgroups of the machine. A step of this kind has three faces, and does not
  * compile without any of them; it is refused before it is planned.
  */
-export interface ActFaces<S> extends Pick<Faces<S>, 'because' | 'shell'> {
+export interface ActFaces<S> extends Pick<Faces<S>, 'because'> {
+  /** The line a person types instead. */
+  shell(step: S): Line
   /** Does it. What comes back undoes it; nothing where that is not meant to be. */
   run(step: S, tally: Tally): (() => void) | undefined
 }

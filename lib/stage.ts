@@ -6,8 +6,7 @@ import {EXIT, HewError, reason} from './errors.ts'
 import {packaged} from './launch.ts'
 import {visible} from './shell.ts'
 import {connected, end} from './stdio.ts'
-import {type Plan, refusal, type Step, shell, words} from './step.ts'
-import {typed} from './steps/line.ts'
+import {type Plan, refusal, type Step, told, words} from './step.ts'
 
 /** The kernel's MAX_ARG_STRLEN: no single word of an execve can be longer. */
 const LONGEST_WORD = 128 * 1024
@@ -33,7 +32,7 @@ export function encode(plan: Plan, {as, explain = false}: Pick<Manner, 'as' | 'e
 }
 
 function wordsOf(step: Step, explain: boolean): string[] {
-  const line = explain ? visible(typed(shell(step))) : ''
+  const line = explain ? visible(told(step)) : ''
   return [...(line === '' ? [] : ['explain', line]), ...words(step, errno)]
 }
 

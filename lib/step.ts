@@ -1,7 +1,7 @@
 import {type CgroupSteps, cgroupSteps} from './steps/cgroups.ts'
 import {type ContainerSteps, containerSteps} from './steps/container.ts'
 import {type FileSteps, fileSteps} from './steps/files.ts'
-import type {Line} from './steps/line.ts'
+import {type Line, type Reasoned, typed} from './steps/line.ts'
 import {type ProbeSteps, probeSteps} from './steps/probe.ts'
 import {type ReplaySteps, replaySteps} from './steps/replay.ts'
 import {type SignalSteps, signalSteps} from './steps/signals.ts'
@@ -14,8 +14,10 @@ import {type StateSteps, stateSteps} from './steps/state.ts'
 export interface Faces<S> {
   /** The reason, and the man page, for the comment above the line; the step's own `why` comes before it. */
   because: string
-  /** The line a person types instead; POSIX sh, the root is "$root". Empty: hew's own bookkeeping. */
-  shell(step: S): Line
+  /** The line, or lines, that a person types instead; POSIX sh, the root is "$root". Empty: hew's own bookkeeping. */
+  shell(step: S): Line | (Line | Reasoned)[]
+  /** The same for --explain, where it takes more in a script than what is done. */
+  told?(step: S): Line
   /** A line at `keep`, where the stage finishes what it has put off until everything else is done. */
   finish?(step: S): Line
   /** How the stage (lib/stage) does it: the words behind the step's name. */
@@ -61,15 +63,21 @@ export function words(step: Step, errno: (name: string) => number): string[] {
   return [...hints, step.do, ...faces(step).words(step)].map(String)
 }
 
-/** The line that a person types instead of the step. */
-export function shell(step: Step): Line {
-  return faces(step).shell(step)
+/** The step as --explain says it. */
+export function told(step: Step): string {
+  const {told, shell} = faces(step)
+  return all((told ?? shell)(step))
+    .map(one => typed(isReasoned(one) ? one.line : one))
+    .join('; ')
 }
 
 /** What a person types instead of the step, and why: one line of a script. */
-export interface Typed {
-  line: Line
-  because: string
+export type Typed = Reasoned
+
+const isReasoned = (one: Line | Reasoned): one is Reasoned => typeof one === 'object' && 'line' in one
+
+function all(lines: Line | (Line | Reasoned)[]): (Line | Reasoned)[] {
+  return [lines].flat().filter(line => line !== '')
 }
 
 /** A plan as the lines that a person types instead, in the order in which they are done. */
@@ -78,8 +86,11 @@ export function lines(plan: Plan): Typed[] {
   const typed = plan.flatMap(step => {
     const {because, shell, finish} = faces(step)
     if (finish) later.unshift({line: finish(step), because: FINISHING})
-    const line = {line: shell(step), because: step.why ?? because}
-    return [...(step.do === 'keep' ? later.splice(0) : []), ...(line.line === '' ? [] : [line])]
+    const reason = step.why ?? because
+    return [
+      ...(step.do === 'keep' ? later.splice(0) : []),
+      ...all(shell(step)).map(one => (isReasoned(one) ? one : {line: one, because: reason})),
+    ]
   })
   return [...typed, ...later]
 }

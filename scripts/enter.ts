@@ -33,7 +33,7 @@ import {removeRoot} from '../lib/root/remove.ts'
 import {quote} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
 import {Ended} from '../lib/stdio.ts'
-import type {Plan} from '../lib/step.ts'
+import {lines, type Plan} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
 const options = {
@@ -102,7 +102,7 @@ const options = {
     help: "start nothing: write all that would be done to this new file, for 'hew replay FILE'",
   },
   explain: CHANGES.explain,
-  'dry-run': {help: 'with --by-hand: change nothing, and print that line as a script'},
+  'dry-run': CHANGES['dry-run'],
   'by-hand': {
     help: 'only what the line `unshare ... chroot ROOT bash` of the lesson does: nothing mounted, all capabilities',
   },
@@ -135,7 +135,7 @@ export default command(
     run: async ({options: given, operands}) => {
       if (given.target !== undefined) join(given.target, given, operands)
       if (given['by-hand']) nothingElse(given)
-      if (given['dry-run']) onlyALine(given)
+      if (given['dry-run']) onlyShell(given)
       if (given.name !== undefined) checkId(given.name)
       if (given.detach && given['die-with-parent'])
         throw new UsageError(
@@ -169,19 +169,19 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
       umask: process.umask(),
       init: given.init,
       dieWithParent: given['die-with-parent'] ? (given.plan === undefined ? process.ppid : 0) : undefined,
-      terminal: terminalFor(given, from),
+      terminal: given['dry-run'] ? 'none' : terminalFor(given, from),
       state: stateFor(given, from.root, document, claimed, given.detach ? logSize : undefined),
       limits:
         given['dry-run'] && !document.linux?.resources
           ? []
-          : limitSteps(document, claimed?.id ?? cgroupName(from.root), given),
+          : limitSteps(document, claimed?.id ?? given.name ?? cgroupName(from.root), given),
     }
     const {plan, passedOver} = given['by-hand']
       ? {plan: byHandPlan(run, here, document.process?.env ?? []), passedOver: []}
       : containerPlan(document, run, here)
     for (const {field, why} of passedOver) notHonoured(field, why)
     const title = `enter ${from.root}`
-    if (await dryRun(plan, `hew enter --by-hand -r ${quote(from.root)}`, given)) return
+    if (given['dry-run']) return await dry(plan, from.root, given)
     become(given.plan === undefined ? plan : keptAs(given.plan, plan, document, given, from, here), {
       as: 'hew enter',
       title,
@@ -286,11 +286,34 @@ function logSizeOf(given: Given): number {
   return bytes
 }
 
-/** What a line of a shell cannot do, or hew cannot say as one. */
-function onlyALine(given: Given): void {
-  if (!given['by-hand']) throw new UsageError('--dry-run goes with --by-hand: hew enter --by-hand --dry-run')
-  const more = (['detach', 'init', 'die-with-parent', 'verdict', 'name'] as const).find(name => given[name])
-  if (more) throw new UsageError(`--dry-run: the line of the lesson has no --${more}`)
+/** The plan as a script. */
+async function dry(plan: Plan, root: string, given: Given): Promise<void> {
+  const {located} = await import('../lib/container/located.ts')
+  const late = lines(plan).some(
+    ({line}) => typeof line === 'object' && 'place' in line && line.place === 'inside',
+  )
+  if (late && explainExec('setpriv', {sysroot: root, path: PATH}))
+    throw new HewError(
+      `a script that leaves the command without CAP_SYS_CHROOT or CAP_SETUID, or a user with ambient capabilities, takes the root's own setpriv(1): hew copy-deps -r ${quote(root)} setpriv`,
+    )
+  await dryRun(
+    located(plan, root),
+    `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${quote(root)}`,
+    given,
+  )
+}
+
+/** What a shell cannot do, or the one line of the lesson has no place for. */
+function onlyShell(given: Given): void {
+  const names = [
+    'detach',
+    'die-with-parent',
+    'verdict',
+    'plan',
+    ...(given['by-hand'] ? (['init', 'name'] as const) : []),
+  ] as const
+  const more = names.find(name => given[name])
+  if (more) throw new UsageError(`--dry-run: a script has no --${more}: leave it out`)
 }
 
 const WITH_TARGET = ['target', 'env', 'workdir', 'user', 'explain', 'help']

@@ -57,7 +57,7 @@ export interface Run {
 }
 
 /** What a command's own steps depend on. */
-type Process = Pick<Run, 'command' | 'fileLimit' | 'umask' | 'init'>
+type Process = Pick<Run, 'command' | 'fileLimit' | 'umask' | 'init'> & {setgroups?: boolean}
 
 export interface Planned {
   plan: Plan
@@ -86,6 +86,7 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
   const devices = deviceRules(document, fresh)
   if (devices) passedOver.push(devices)
 
+  const born = clone(document, fresh, machine)
   const plan: Plan = [
     // First of all: the copy knows nothing of what was done before.
     ...when(
@@ -96,16 +97,16 @@ export function containerPlan(document: Configuration, run: Run, machine: Machin
     ...removal(document, run.root),
     ...run.state,
     ...when(run.terminal !== 'none', {do: 'terminal', take: run.terminal === 'take'}),
-    ...run.limits,
+    ...(keepsOwnId(document, fresh, machine) ? run.limits : run.limits.map(joinedOutside)),
     ...(document.linux?.namespaces ?? []).flatMap(({type, path}) =>
       when(path, {do: 'join', kind: KINDS[type], path: path ?? ''}),
     ),
-    clone(document, fresh, machine),
+    born,
     ...ownNames(document, fresh),
     ...(fresh.has('mount')
       ? ownRoot(document, run, mounts, machine)
       : ([{do: 'root', path: run.root}, {do: 'pty'}, {do: 'chroot'}] satisfies Plan)),
-    ...commandSteps(document, run),
+    ...commandSteps(document, {...run, setgroups: born.setgroups}),
   ]
   return {plan, passedOver}
 }
@@ -145,7 +146,12 @@ function ownRoot(document: Configuration, {root}: Run, mounts: Plan, machine: Ma
   return [
     {do: 'private', how: propagation(document), hints: userNamespaceHints(machine)},
     {do: 'root', path: root},
-    {do: 'container-root', hints: userNamespaceHints(machine)},
+    {
+      do: 'container-root',
+      path: root,
+      slave: propagation(document) === 'rslave',
+      hints: userNamespaceHints(machine),
+    },
     ...mounts,
     {do: 'pty'},
     ...when(mounts.some(isOwnDev), {do: 'console'}),
@@ -153,7 +159,7 @@ function ownRoot(document: Configuration, {root}: Run, mounts: Plan, machine: Ma
     ...each(document.linux?.maskedPaths, path => ({do: 'mask', path})),
     ...each(document.linux?.readonlyPaths, path => ({do: 'read-only', path})),
     ...when(document.root?.readonly, {do: 'read-only-root'}),
-    {do: 'pivot'},
+    {do: 'pivot', machines: root === '/'},
   ]
 }
 
@@ -187,11 +193,24 @@ export function madeRoot({annotations}: Configuration): Made | undefined {
   return dev && ino ? {dev: BigInt(dev), ino: BigInt(ino)} : undefined
 }
 
-function clone(document: Configuration, fresh: Set<NamespaceType>, machine: Machine): Step {
+/** Whether root inside is the caller, whose cgroups are the caller's. */
+function keepsOwnId({linux}: Configuration, fresh: Set<NamespaceType>, {uid}: Machine): boolean {
+  return !fresh.has('user') || (linux?.uidMappings ?? []).some(m => m.containerID === 0 && m.hostID === uid)
+}
+
+function joinedOutside(step: Step): Step {
+  return step.do === 'cgroup-join' ? {...step, outside: true} : step
+}
+
+function clone(
+  document: Configuration,
+  fresh: Set<NamespaceType>,
+  machine: Machine,
+): Extract<Step, {do: 'clone'}> {
   const kinds = [...fresh].map(type => KINDS[type]).filter(kind => kind !== 'cgroup')
-  const hints = userNamespaceHints(machine)
+  const manner = {kinds, hints: userNamespaceHints(machine), bound: true, propagation: propagation(document)}
   if (!fresh.has('user'))
-    return {do: 'clone', kinds, mapping: 'none', uids: [], gids: [], setgroups: true, hints}
+    return {do: 'clone', ...manner, mapping: 'none', uids: [], gids: [], setgroups: true}
   const uids = ranges(document.linux?.uidMappings, 'uidMappings')
   const gids = ranges(document.linux?.gidMappings, 'gidMappings')
   // user_namespaces(7): without CAP_SETUID outside, only the own id can be mapped, and setgroups has to be denied.
@@ -204,12 +223,11 @@ function clone(document: Configuration, fresh: Set<NamespaceType>, machine: Mach
     )
   return {
     do: 'clone',
-    kinds,
+    ...manner,
     mapping: machine.uid === 0 || single ? 'direct' : 'newuidmap',
     uids,
     gids,
     setgroups: machine.setgroups && (machine.uid === 0 || !single),
-    hints,
   }
 }
 
@@ -358,9 +376,10 @@ export function commandSteps({process: described}: Configuration, run: Process):
         inheritable: mask(sets.inheritable),
         ambient: mask(sets.ambient),
       },
+      setgroups: run.setgroups ?? true,
     },
     ...when(described?.noNewPrivileges, {do: 'no-new-privs'}),
-    {do: 'umask', mask: user.umask ?? run.umask},
+    {do: 'umask', mask: user.umask ?? run.umask, callers: (user.umask ?? run.umask) === run.umask},
     {do: 'chdir', path: described?.cwd ?? '/'},
     {do: 'env', variables: described?.env ?? []},
     ...when(run.init, {do: 'init'}),

@@ -1,8 +1,7 @@
 import {HewError} from '../errors.ts'
 import {visible} from '../shell.ts'
 import {encoded, type Manner, type Streaming, stream} from '../stage.ts'
-import {type Plan, refusal, shell} from '../step.ts'
-import {typed} from '../steps/line.ts'
+import {type Plan, refusal, told} from '../step.ts'
 import {entryWords} from './archive.ts'
 import {debootstrap} from './debootstrap.ts'
 
@@ -19,11 +18,10 @@ export function carryOutBeside(plan: Plan, manner: Manner): Promise<number> {
 
 async function* wordsOf(plan: Plan, {as, explain}: Manner, streaming: Streaming): AsyncGenerator<Buffer> {
   for (const step of plan) {
-    if (step.do === 'unpack')
-      yield* entryWords(step.archive, streaming.signal, explain ? typed(shell(step)) : '')
+    if (step.do === 'unpack') yield* entryWords(step.archive, streaming.signal, explain ? told(step) : '')
     else if (step.do === 'debootstrap') {
       await debootstrap(step, streaming)
-      if (explain) process.stderr.write(`${as}: ${visible(typed(shell(step)))}  # ok\n`)
+      if (explain) process.stderr.write(`${as}: ${visible(told(step))}  # ok\n`)
     } else yield encoded([step], explain)
   }
 }

@@ -1,6 +1,6 @@
 import {quote} from '../shell.ts'
 import type {Table} from '../step.ts'
-import {setting, unchecked} from './line.ts'
+import {before, setting, unchecked} from './line.ts'
 
 /** Where a container's cgroup goes: below this one, in this kind of hierarchy. */
 export interface Above {
@@ -16,8 +16,8 @@ export interface CgroupSteps {
   cgroup: {name: string; above: Above[]}
   /** `cgroup`: its index in `above`, and its path; `optional`: where the kernel has no such file there is nothing to limit. */
   'cgroup-set': {cgroup: number; path: string; file: string; value: string; optional?: boolean}
-  /** The container starts in them: nothing of it is counted elsewhere. */
-  'cgroup-join': {paths: string[]}
+  /** The container starts in them: nothing of it is counted elsewhere. `outside`: nobody in there may join. */
+  'cgroup-join': {paths: string[]; outside?: boolean}
   /** The process starts in this one, which is another's; `optional`: where it may not, it stays where it is. */
   'cgroup-into': {path: string; optional: boolean}
   /** How it ended is written there, as JSON. */
@@ -28,9 +28,10 @@ export const cgroupSteps: Table<CgroupSteps> = {
   cgroup: {
     because: 'A cgroup for the container, which goes at the end. cgroups(7)',
     shell: s => {
-      const paths = s.above.map(({path}) => quote(`${path}/${s.name}`)).join(' ')
-      return `mkdir ${paths}; trap ${quote(`rmdir ${paths}`)} EXIT`
+      const paths = s.above.map(({path}) => quote(`${path}/${s.name}`))
+      return [...paths.map(path => `mkdir ${path}`), {atEnd: `rmdir ${paths.join(' ')}`}]
     },
+    told: s => `mkdir ${s.above.map(({path}) => quote(`${path}/${s.name}`)).join(' ')}`,
     words: s => [
       s.name,
       s.above.length,
@@ -48,7 +49,7 @@ export const cgroupSteps: Table<CgroupSteps> = {
     because: 'What is started from here on is counted there. cgroups(7)',
     shell: s => {
       const joins = s.paths.map(path => `echo $$ >${quote(`${path}/cgroup.procs`)} && `).join('')
-      return {before: `sh -c ${quote(`${joins}exec "$@"`)} sh`}
+      return before(s.outside ? 'around' : 'within', `sh -c ${quote(`${joins}exec "$@"`)} sh`)
     },
     words: () => [],
     check: unchecked,

@@ -1,7 +1,8 @@
 import * as fs from 'node:fs'
-import {inRoot, quote} from '../shell.ts'
+import {capabilitiesOf, mask} from '../container/capabilities.ts'
+import {echo, inRoot, quote} from '../shell.ts'
 import type {Table} from '../step.ts'
-import {unchecked} from './line.ts'
+import {before, call, callEach, type Line, type Reasoned, unchecked} from './line.ts'
 
 /** The namespaces of namespaces(7) that clone can make; `cgroup` comes by `unshare`, once its cgroup is joined. */
 export type CloneKind = 'mnt' | 'uts' | 'ipc' | 'net' | 'pid' | 'user' | 'time'
@@ -59,6 +60,9 @@ export interface ContainerSteps {
     uids: IdRange[]
     gids: IdRange[]
     setgroups: boolean
+    /** It ends with who waits for it. */
+    bound?: boolean
+    propagation?: 'rprivate' | 'rslave' | 'rshared'
   }
   unshare: {kinds: ('cgroup' | CloneKind)[]}
   /** Mounts made from here on are seen by nobody outside (or, `rslave`, the host's still come in). */
@@ -69,8 +73,15 @@ export interface ContainerSteps {
   sysctl: {name: string; value: string}
   'oom-score-adj': {value: number}
   /** The root becomes a mount, which pivot_root(2) asks for. */
-  'container-root': object
-  mount: {type: string; source: string; path: string; options: string[]}
+  'container-root': {path: string; slave?: boolean}
+  /** `lacks`: what is to be made there first, as was seen when the script was printed. */
+  mount: {
+    type: string
+    source: string
+    path: string
+    options: string[]
+    lacks?: 'directory' | 'file' | undefined
+  }
   /** A device of the machine appears at the same name inside. */
   device: {name: string; expected?: {type: string; major?: number | undefined; minor?: number | undefined}}
   /** The terminal appears as /dev/console. */
@@ -78,14 +89,16 @@ export interface ContainerSteps {
   mask: {path: string}
   'read-only': {path: string}
   'read-only-root': object
-  pivot: object
+  /** `machines`: it is the machine's own /, whose programs are there. */
+  pivot: {machines: boolean}
   /** Only the root directory changes, as the lesson does it: no protection. */
   chroot: object
   /** `callers`: as it was before Node changed it. */
   rlimit: {name: string; soft: string; hard: string; callers?: boolean}
-  umask: {mask: number}
+  /** `callers`: as it is. */
+  umask: {mask: number; callers?: boolean}
   /** Who the command runs as, and what it may do. */
-  identity: {uid: number; gid: number; groups: number[]; capabilities: CapabilitySets}
+  identity: {uid: number; gid: number; groups: number[]; capabilities: CapabilitySets; setgroups?: boolean}
   'no-new-privs': object
   chdir: {path: string}
   /** `callers`: as it is, but for what the launcher has taken away. */
@@ -96,22 +109,139 @@ export interface ContainerSteps {
 }
 
 const none = (): never[] => []
-const hex = (mask: bigint): string => mask.toString(16)
+const hex = (set: bigint): string => set.toString(16)
 const map = (ranges: IdRange[]): string => ranges.map(r => `${r.inside} ${r.outside} ${r.size}\n`).join('')
-const unshareFlag: Record<string, string> = {
+const kindFlag: Record<string, string> = {
   mnt: '--mount',
   uts: '--uts',
   ipc: '--ipc',
   net: '--net',
-  pid: '--pid --fork',
+  pid: '--pid',
   user: '--user',
   time: '--time',
   cgroup: '--cgroup',
 }
-const flags = (kinds: string[]): string => kinds.map(kind => unshareFlag[kind]).join(' ')
+
+/** unshare(1) with these kinds; a new PID namespace begins with its child, and so does a time namespace. */
+function unshare(kinds: string[], bound = false): string {
+  const fork = bound ? '--fork --kill-child' : '--fork'
+  const at = kinds.includes('pid') ? 'pid' : 'time'
+  const flags = kinds.flatMap(kind => [kindFlag[kind], ...(kind === at ? [fork] : [])])
+  return flags.length > 0 ? `unshare ${flags.join(' ')}` : ''
+}
+
+/** What unshare(1) can map by itself: root inside is the caller. Only a process outside can map more: user_namespaces(7). */
+function mapsItself({mapping, uids, gids, setgroups}: ContainerSteps['clone']): boolean {
+  const single = [uids, gids].every(
+    ([first, ...more]) => first?.inside === 0 && first.size === 1 && more.length === 0,
+  )
+  return mapping === 'direct' && single && !setgroups
+}
+
+const MAPPED =
+  'Which ids a user namespace has, only a process outside can say. Until somebody else is in it, one that sleeps keeps it.\nuser_namespaces(7)'
+const VIEW =
+  "A second view of the machine's /: its programs are wanted after pivot_root(2), too, and the root may have none"
+
+const view = (root: string): Reasoned => ({
+  line: before('within', `sh -c 'mount --rbind / "$0" && exec chroot "$0" "$@"' ${quote(root)}`),
+  because: VIEW,
+})
+
+/** The namespaces of a container; its user namespace first, where another process has to say which ids it has. */
+function beginnings(s: ContainerSteps['clone']): (Line | Reasoned)[] {
+  const begin = (words: string): Line => ({before: words, place: 'around', begins: true})
+  const propagation = s.propagation === 'rslave' ? ' --propagation slave' : ''
+  if (!s.kinds.includes('user')) return [begin(unshare(s.kinds, s.bound) + propagation)]
+  if (mapsItself(s)) return [begin(`${unshare(s.kinds, s.bound)} --map-root-user${propagation}`)]
+  const maps = (['uid', 'gid'] as const).map(kind => {
+    const ranges = (kind === 'uid' ? s.uids : s.gids).map(r => `${r.inside} ${r.outside} ${r.size}`)
+    return s.mapping === 'newuidmap'
+      ? `new${kind}map "$ids" ${ranges.join(' ')}`
+      : `printf '%s\\n' ${ranges.map(quote).join(' ')} >"/proc/$ids/${kind}_map"`
+  })
+  const root = [s.uids, s.gids].every(ranges => ranges.some(r => r.inside === 0))
+  const others = s.kinds.filter(kind => kind !== 'user')
+  return [
+    ...[
+      `ids=$(unshare --user sh -c 'sleep 60 >/dev/null 2>&1 & echo $!')`,
+      ...(s.mapping === 'direct' && !s.setgroups ? ['echo deny >"/proc/$ids/setgroups"'] : []),
+      ...maps,
+    ].map(line => ({line, because: MAPPED})),
+    before('around', `nsenter --user="/proc/$ids/ns/user"${root ? '' : ' --preserve-credentials'}`),
+    before('around', `sh -c 'kill "$0" && exec "$@"' "$ids"`),
+    begin(unshare(others, s.bound) + propagation),
+  ]
+}
+
+/** Capabilities as setpriv(1) names them. */
+function capabilityWords(set: bigint): string {
+  const names = capabilitiesOf('ALL').filter((_, i) => (set >> BigInt(i)) & 1n)
+  return ['-all', ...names.map(name => `+${name.replace('CAP_', '').toLowerCase()}`)].join(',')
+}
+
+const EVERY = (1n << BigInt(capabilitiesOf('ALL').length)) - 1n
+
+/** setpriv(1), outside: whoever is no longer allowed to enter the root would need the root's own, and gets that. */
+function identity({uid, gid, groups, capabilities: c, setgroups}: ContainerSteps['identity']): Line[] {
+  const needed = mask(['CAP_SYS_CHROOT', ...(uid === 0 ? [] : ['CAP_SETUID'])])
+  const late = (c.bounding & needed) !== needed || (uid !== 0 && c.ambient !== 0n)
+  const options = [
+    ...(late && uid !== 0 ? [`--reuid ${uid}`] : []),
+    ...(gid !== 0 ? [`--regid ${gid}`] : []),
+    ...(groups.length > 0
+      ? [`--groups ${groups.join(',')}`]
+      : setgroups
+        ? ['--clear-groups']
+        : gid !== 0
+          ? ['--keep-groups']
+          : []),
+    ...((c.bounding & EVERY) === EVERY ? [] : [`--bounding-set ${capabilityWords(c.bounding)}`]),
+    ...(c.inheritable === 0n ? [] : [`--inh-caps ${capabilityWords(c.inheritable)}`]),
+    ...(c.ambient === 0n ? [] : [`--ambient-caps ${capabilityWords(c.ambient)}`]),
+  ]
+  return [
+    ...(options.length > 0 ? [before(late ? 'inside' : 'own', `setpriv ${options.join(' ')}`)] : []),
+    ...(uid !== 0 && !late ? [before('root', `--setuid=${uid}`)] : []),
+  ]
+}
+
+/** Options that mount(8) takes; in a namespace of its own a mount is private anyway. */
+const optionWords = ({options}: ContainerSteps['mount']): string =>
+  options
+    .filter(option => !/^(r?bind|r?private|remount)$/.test(option))
+    .map(option => option.replace(/^r(?=ro$|rw$|no|s|dev$|exec$)/, ''))
+    .join(',')
+
+/** Words with commas and = in them. */
+const quoteOptions = (words: string): string => (/^[\w=.,-]+$/.test(words) ? words : quote(words))
+
+/** All that is mounted in there gets the options, too, where mount(8) gives them to its top alone. */
+const isTree = (s: ContainerSteps['mount']): boolean => s.options.includes('rbind') && optionWords(s) !== ''
+
+function mountLine(s: ContainerSteps['mount']): string {
+  const words = optionWords(s)
+  if (s.options.includes('remount')) return `mount -o remount,bind,${quoteOptions(words)} ${inRoot(s.path)}`
+  const how = s.options.includes('rbind') ? '--rbind' : isBind(s) ? '--bind' : `-t ${quote(s.type)}`
+  const options = words === '' || isTree(s) ? '' : ` -o ${quoteOptions(words)}`
+  return `mount ${how}${options} ${quote(s.source)} ${inRoot(s.path)}`
+}
 
 const isBind = ({type, options}: ContainerSteps['mount']): boolean =>
   type === 'bind' || options.includes('bind') || options.includes('rbind')
+
+/** A mount point, where there is none. */
+function making(lacks: 'directory' | 'file', path: string): string {
+  if (lacks === 'directory') return `mkdir -p ${inRoot(path)}`
+  const above = path.slice(0, path.lastIndexOf('/'))
+  return `${above ? `mkdir -p ${inRoot(above)}; ` : ''}: >${inRoot(path)}`
+}
+
+/** `K=V`, with quotes around the value alone. */
+function assignment(entry: string): string {
+  const [, name, value] = /^(\w+=)(.*)$/s.exec(entry) ?? []
+  return name === undefined ? quote(entry) : `${name}${value && quote(value)}`
+}
 
 /** Why the machine's device is not the one that a document means (st_rdev as makedev(3) has it). */
 function anotherDevice(path: string, expected: ContainerSteps['device']['expected']): string | undefined {
@@ -136,7 +266,9 @@ export const containerSteps: Table<ContainerSteps> = {
   },
   'on-exit-remove': {
     because: 'The root goes when the container has ended. rm(1)',
-    shell: s => `trap ${quote(`rm -rf --one-file-system ${quote(s.path)}`)} EXIT`,
+    shell: s => ({
+      atEnd: `[ "$(stat -c %d:%i ${quote(s.path)})" != ${s.dev}:${s.ino} ] || rm -rf --one-file-system ${quote(s.path)}`,
+    }),
     words: s => [s.path, `${s.dev}`, `${s.ino}`],
     check: unchecked,
   },
@@ -150,7 +282,7 @@ export const containerSteps: Table<ContainerSteps> = {
   pty: {because: 'A terminal of its own: script(1), pty(7)', shell: () => '', words: none, check: unchecked},
   join: {
     because: 'A namespace that is there already. nsenter(1), setns(2)',
-    shell: s => `nsenter --${s.kind}=${quote(s.path)}`,
+    shell: s => before('around', `nsenter ${kindFlag[s.kind]}=${quote(s.path)}`),
     words: s => [s.kind, s.path],
     check: unchecked,
   },
@@ -169,9 +301,8 @@ export const containerSteps: Table<ContainerSteps> = {
   },
   clone: {
     because: 'Namespaces of its own. unshare(1), namespaces(7)',
-    shell: s => ({
-      before: `unshare ${flags(s.kinds)}${s.kinds.includes('user') ? ' --map-root-user' : ''}`.trimEnd(),
-    }),
+    shell: beginnings,
+    told: s => `${unshare(s.kinds)}${s.kinds.includes('user') ? ' --map-root-user' : ''}`,
     words: s => [
       s.kinds.join(',') || '-',
       s.mapping,
@@ -182,21 +313,25 @@ export const containerSteps: Table<ContainerSteps> = {
     check: unchecked,
   },
   unshare: {
-    because: 'A namespace of its own. unshare(1), namespaces(7)',
-    shell: s => `unshare ${flags(s.kinds)}`,
+    because: 'Its own cgroup is the topmost that it sees. cgroup_namespaces(7)',
+    shell: s => before('within', unshare(s.kinds)),
     words: s => [s.kinds.join(',')],
     check: unchecked,
   },
   private: {
     because: 'Mounts from here on are seen by nobody else. mount_namespaces(7)',
-    // unshare(1) makes them private by itself.
-    shell: s => (s.how === 'rprivate' ? '' : `mount --make-${s.how} /`),
+    // unshare(1) makes them so by itself.
+    shell: () => '',
     words: s => [s.how],
     check: unchecked,
   },
   hostname: {
     because: 'The name of the machine that it is. uts_namespaces(7)',
-    shell: s => `hostname ${quote(s.name)}`,
+    // hostname(1) wants it to be one of the DNS.
+    shell: s =>
+      /^[a-z\d]([a-z\d.-]*[a-z\d])?$/i.test(s.name)
+        ? `hostname ${s.name}`
+        : `printf %s ${quote(s.name)} >/proc/sys/kernel/hostname`,
     words: s => [s.name],
     check: unchecked,
   },
@@ -214,33 +349,36 @@ export const containerSteps: Table<ContainerSteps> = {
   },
   sysctl: {
     because: 'sysctl(8)',
-    shell: s => `sysctl -w ${quote(`${s.name}=${s.value}`)}`,
+    shell: s =>
+      `${echo(s.value)} >${quote(`/proc/sys/${s.name.includes('/') ? s.name : s.name.replaceAll('.', '/')}`)}`,
     words: s => [s.name, s.value],
     check: unchecked,
   },
   'oom-score-adj': {
     because: 'Who is killed first when memory runs out. proc_pid_oom_score_adj(5)',
-    shell: s => `echo ${s.value} > /proc/self/oom_score_adj`,
+    shell: s => `echo ${s.value} >/proc/self/oom_score_adj`,
     words: s => [s.value],
     check: unchecked,
   },
   'container-root': {
-    because: 'pivot_root(2) asks for a root that is a mount',
-    shell: () => 'mount --rbind "$root" "$root"',
+    because: 'The root becomes a mount: pivot_root(2) asks for one',
+    shell: s => [
+      ...(s.path === '/' ? [] : [view(s.path)]),
+      `mount --rbind ${s.path === '/' ? '/' : '"$root"'} "$root"`,
+      ...(s.slave ? ['mount --make-rprivate "$root"'] : []),
+    ],
+    told: () => 'mount --rbind "$root" "$root"',
     words: () => [''],
     check: unchecked,
   },
   mount: {
-    because: 'mount(8)',
-    shell: s => {
-      const how = s.options.includes('rbind')
-        ? '--rbind'
-        : s.options.includes('bind')
-          ? '--bind'
-          : `-t ${quote(s.type)}`
-      const rest = s.options.filter(option => option !== 'bind' && option !== 'rbind').join(',')
-      return `mount ${how}${rest ? ` -o ${quote(rest)}` : ''} ${quote(s.source)} ${inRoot(s.path)}`
-    },
+    because: 'What is mounted in it. mount(8)',
+    shell: s => [
+      ...(s.lacks ? [making(s.lacks, s.path)] : []),
+      mountLine(s),
+      ...(isTree(s) ? [call('remount_all', s.path, optionWords(s))] : []),
+    ],
+    told: mountLine,
     words: s => [s.type, s.source, s.path, s.options.join(',')],
     check: s =>
       isBind(s) && !fs.existsSync(s.source)
@@ -249,28 +387,27 @@ export const containerSteps: Table<ContainerSteps> = {
   },
   device: {
     because: 'Devices of the machine, since a user namespace makes none. mknod(2), mount(8)',
-    shell: s =>
-      `: > ${inRoot(`/dev/${s.name}`)}; mount --bind ${quote(`/dev/${s.name}`)} ${inRoot(`/dev/${s.name}`)}`,
+    shell: s => callEach('device', s.name),
+    told: s => `mount --bind ${quote(`/dev/${s.name}`)} ${inRoot(`/dev/${s.name}`)}`,
     words: s => [s.name],
     check: s => anotherDevice(`/dev/${s.name}`, s.expected),
   },
   console: {
     because: 'The terminal is the console. console(4)',
-    shell: () => `: > ${inRoot('/dev/console')}; mount --bind "$(tty)" ${inRoot('/dev/console')}`,
+    shell: () =>
+      `if tty -s; then : >${inRoot('/dev/console')}; mount --bind "$(tty)" ${inRoot('/dev/console')}; fi`,
     words: none,
     check: unchecked,
   },
   mask: {
     because: 'What a container is not to read. proc(5), mount(8)',
-    shell: s =>
-      `if [ -d ${inRoot(s.path)} ]; then mount -t tmpfs -o ro tmpfs ${inRoot(s.path)}; elif [ -e ${inRoot(s.path)} ]; then mount --bind /dev/null ${inRoot(s.path)}; fi`,
+    shell: s => callEach('mask', s.path),
     words: s => [s.path],
     check: unchecked,
   },
   'read-only': {
     because: 'What a container is not to write. proc(5), mount(8)',
-    shell: s =>
-      `[ ! -e ${inRoot(s.path)} ] || { mount --rbind ${inRoot(s.path)} ${inRoot(s.path)} && mount -o remount,bind,ro ${inRoot(s.path)}; }`,
+    shell: s => callEach('read_only', s.path),
     words: s => [s.path],
     check: unchecked,
   },
@@ -281,32 +418,39 @@ export const containerSteps: Table<ContainerSteps> = {
     check: unchecked,
   },
   pivot: {
-    because: 'The root becomes /, and the old one is nowhere. pivot_root(2)',
-    shell: () => 'cd "$root" && pivot_root . . && umount -l . && cd /',
+    because: 'The root becomes /, and the old one is nowhere. pivot_root(2), nsenter(1)',
+    shell: s => [
+      'cd "$root"',
+      `${s.machines ? '' : 'nsenter --mount=/proc/self/ns/mnt --wd=. '}pivot_root . .`,
+      'umount -l .',
+      {line: before('root', 'chroot .'), because: 'Into the root. chroot(1)'},
+    ],
+    told: () => 'cd "$root" && pivot_root . . && umount -l . && cd /',
     words: none,
     check: unchecked,
   },
   chroot: {
     because: 'Only / changes: no protection. chroot(1), chroot(2)',
-    shell: () => ({before: 'chroot "$root"'}),
+    shell: () => before('root', 'chroot "$root"'),
     words: none,
     check: unchecked,
   },
   rlimit: {
     because: 'prlimit(1), getrlimit(2)',
-    shell: s => (s.callers ? '' : `prlimit --pid $$ --${s.name}=${s.soft}:${s.hard}`),
+    shell: s => (s.callers ? '' : before('own', `prlimit --${s.name}=${s.soft}:${s.hard}`)),
     words: s => [s.name, s.soft, s.hard],
     check: unchecked,
   },
   umask: {
     because: 'umask(2)',
-    shell: s => `umask ${s.mask.toString(8).padStart(4, '0')}`,
+    shell: s => (s.callers ? '' : `umask ${s.mask.toString(8).padStart(4, '0')}`),
     words: s => [s.mask.toString(8)],
     check: unchecked,
   },
   identity: {
     because: 'Who the command runs as, and what it may do. setpriv(1), capabilities(7)',
-    shell: s => `setpriv --reuid ${s.uid} --regid ${s.gid} --groups ${s.groups.join(',') || s.gid}`,
+    shell: identity,
+    told: s => `setpriv --reuid ${s.uid} --regid ${s.gid} --groups ${s.groups.join(',') || s.gid}`,
     words: ({uid, gid, groups, capabilities: c}) => [
       uid,
       gid,
@@ -318,26 +462,33 @@ export const containerSteps: Table<ContainerSteps> = {
   },
   'no-new-privs': {
     because: 'No setuid program gives more. PR_SET_NO_NEW_PRIVS(2const)',
-    shell: () => 'setpriv --no-new-privs',
+    shell: () => before('own', 'setpriv --no-new-privs'),
     words: none,
     check: unchecked,
   },
-  chdir: {because: 'chdir(2)', shell: s => `cd ${quote(s.path)}`, words: s => [s.path], check: unchecked},
+  chdir: {
+    because: 'The directory to start in. chdir(2)',
+    shell: s => (s.path === '/' ? '' : before('root', `--wd=${quote(s.path)}`)),
+    told: s => `cd ${quote(s.path)}`,
+    words: s => [s.path],
+    check: unchecked,
+  },
   env: {
     because: 'A clean environment. env(1), environ(7)',
-    shell: s => (s.callers ? '' : {before: `env -i ${s.variables.map(quote).join(' ')}`}),
+    shell: s => (s.callers ? '' : before('own', `env -i ${s.variables.map(assignment).join(' ')}`)),
     words: s => [s.variables.length, ...s.variables],
     check: unchecked,
   },
   init: {
-    because: 'Somebody has to reap what loses its parent. wait(2)',
-    shell: () => '',
+    because: 'The shell stays as PID 1, and reaps what loses its parent. wait(2)',
+    shell: () => before('behind', '|| exit'),
+    told: () => '',
     words: none,
     check: unchecked,
   },
   exec: {
     because: 'The command takes the place of all this. execve(2)',
-    shell: s => ({before: s.command.map(quote).join(' ')}),
+    shell: s => before('command', s.command.map(quote).join(' ')),
     words: s => [s.command.length, ...s.command],
     check: unchecked,
   },

@@ -1,6 +1,6 @@
 import * as fs from 'node:fs'
 import {reason} from '../errors.ts'
-import {quote} from '../shell.ts'
+import {inRoot, quote} from '../shell.ts'
 import type {Table} from '../step.ts'
 import {Sysroot} from '../sysroot.ts'
 import {call, unchecked} from './line.ts'
@@ -32,7 +32,8 @@ export interface FileSteps {
   adopt: object
   /** Debian's own way to a root. It runs beside the stage, which holds the root meanwhile. */
   debootstrap: {suite: string; path: string; mirror?: string; variant?: string}
-  symlink: {target: string; path: string}
+  /** `fresh`: in a directory of hew's own, as was seen when the script was printed. */
+  symlink: {target: string; path: string; fresh?: boolean}
   /** The same, in place of whatever is there; only a directory stays. */
   relink: {target: string; path: string}
   /** A new file. */
@@ -115,7 +116,7 @@ export const fileSteps: Table<FileSteps> = {
   },
   symlink: {
     because: 'Links. ln(1), symlink(7)',
-    shell: s => call('symlink', s.target, s.path),
+    shell: s => (s.fresh ? `ln -s ${quote(s.target)} ${inRoot(s.path)}` : call('symlink', s.target, s.path)),
     words: s => [s.target, s.path],
     check: unchecked,
   },

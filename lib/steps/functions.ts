@@ -331,6 +331,55 @@ merge() {
     done
 }`,
   },
+  device: {
+    does: 'device NAME...: of the machine, since nobody can make one in a user namespace. mknod(2)',
+    needs: [],
+    text: `
+device() {
+    for name; do
+        [ -e "$root/dev/$name" ] || : >"$root/dev/$name"
+        mount --bind -o nosuid,noexec "/dev/$name" "$root/dev/$name"
+    done
+}`,
+  },
+  mask: {
+    does: 'mask PATH...: nothing can be read there',
+    needs: [],
+    text: `
+mask() {
+    for path; do
+        if [ -d "$root$path" ]; then
+            mount -t tmpfs -o ro,nosuid,nodev,noexec tmpfs "$root$path"
+        elif [ -e "$root$path" ]; then
+            mount --bind -o nosuid,noexec /dev/null "$root$path"
+        fi
+    done
+}`,
+  },
+  read_only: {
+    does: 'read_only PATH...',
+    needs: ['remount_all'],
+    text: `
+read_only() {
+    for path; do
+        if [ -e "$root$path" ]; then
+            mount --rbind "$root$path" "$root$path"
+            remount_all "$path" ro
+        fi
+    done
+}`,
+  },
+  remount_all: {
+    does: 'remount_all PATH OPTIONS: with what is mounted in there. proc_pid_mountinfo(5)',
+    needs: [],
+    text: `
+remount_all() {
+    while read -r _ _ _ _ at _; do
+        at=$(printf '%b/' "$at")
+        case $at in "$root$1"/*) mount -o "remount,bind,$2" "\${at%/}" ;; esac
+    done </proc/self/mountinfo
+}`,
+  },
   repair_cgroup: {
     does: 'repair_cgroup CGROUP: one that is "domain threaded" becomes a domain again, when nothing is enabled in it',
     needs: ['refuse'],

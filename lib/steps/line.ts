@@ -5,15 +5,37 @@ import type {FunctionName} from './functions.ts'
  * A line that a person types; a call of a function, which a script then has at its top (functions.ts); or words before the
  * command, which starts as they say: `chroot "$root" bash`.
  */
-export type Line = string | Call | Before
+export type Line = string | Call | Before | AtEnd
 
 interface Call {
   name: FunctionName
   words: string[]
+  /** More words of the same kind may follow: calls in a row become one. */
+  more?: boolean
 }
 
+/**
+ * Words before a command, in the order of their places: around the container, in it before its shell, in that shell before the
+ * root is entered, how that is entered, in there, the command itself, and what stands behind it: then the shell stays.
+ */
 interface Before {
   before: string
+  place: (typeof PLACES)[number]
+  /** What comes behind it in the plan is done in there. */
+  begins?: boolean
+}
+
+export const PLACES = ['around', 'within', 'own', 'root', 'inside', 'command', 'behind'] as const
+
+/** What is done when the script ends, however it ends; of several the last one first. */
+interface AtEnd {
+  atEnd: string
+}
+
+/** A line with a reason of its own. */
+export interface Reasoned {
+  line: Line
+  because: string
 }
 
 /** The call of a function; words that are safe stay as they are. */
@@ -21,9 +43,20 @@ export function call(name: FunctionName, ...words: string[]): Call {
   return {name, words}
 }
 
+/** The call of a function that does the same with each of its words. */
+export function callEach(name: FunctionName, word: string): Call {
+  return {name, words: [word], more: true}
+}
+
+/** Words before the command; none where they are empty. */
+export function before(place: Before['place'], words: string): Before {
+  return {before: words, place}
+}
+
 /** A line as it is typed. */
 export function typed(line: Line): string {
   if (typeof line === 'string') return line
+  if ('atEnd' in line) return `trap ${quote(line.atEnd)} EXIT`
   return 'before' in line ? line.before : [line.name, ...line.words.map(quote)].join(' ')
 }
 

@@ -11,8 +11,7 @@ import {
   transaction,
 } from '../../lib/root/plan.ts'
 import {freshRoot, rootsDirectory} from '../../lib/root/roots.ts'
-import {type Plan, shell} from '../../lib/step.ts'
-import {typed} from '../../lib/steps/line.ts'
+import {type Plan, told} from '../../lib/step.ts'
 import {Sysroot} from '../../lib/sysroot.ts'
 import {makeTree} from './tree.ts'
 
@@ -218,10 +217,10 @@ test('fresh names are short, readable, and not twice the same', () => {
 
 test('steps with a line for the shell have one that names the root', () => {
   assert.is(
-    shell({do: 'debootstrap', suite: 'bookworm', path: '/my root', variant: 'minbase', mirror: 'http://m/'}),
+    told({do: 'debootstrap', suite: 'bookworm', path: '/my root', variant: 'minbase', mirror: 'http://m/'}),
     "debootstrap '--variant=minbase' bookworm '/my root' http://m/",
   )
-  assert.is(typed(shell({do: 'unpack', archive: '/a b.tar'})), "unpack '/a b.tar'")
+  assert.is(told({do: 'unpack', archive: '/a b.tar'}), "unpack '/a b.tar'")
 })
 
 test.run()

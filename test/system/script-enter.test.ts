@@ -1,0 +1,314 @@
+import * as fs from 'node:fs'
+import {test} from 'uvu'
+import * as assert from 'uvu/assert'
+import {
+  HEW,
+  IN_GUEST,
+  type Outcome,
+  readyForLimits,
+  requires,
+  run,
+  type Spawning,
+  scratch,
+  shell,
+} from '../support.ts'
+
+/** `enter --dry-run`: a process in the container that its script makes sees what one in the command's sees. */
+
+const here = scratch()
+const asRoot = requires(test, 'root', 'busybox', 'setpriv')
+const natively = requires(test, 'root', 'busybox', 'setpriv', 'native')
+
+/** A cgroup, and a root, that no other test makes. */
+const UNIQUE = `in-lines-${process.pid}`
+const root = `${here}/${UNIQUE}`
+const printed = `${here}/script`
+
+/** A script with the tools of util-linux by their paths: Debian's BusyBox starts its own first, which do less. */
+const byPath = (text: string): string =>
+  text.replace(/(?<=^|[\s'(])(unshare|nsenter|setpriv|prlimit|u?mount|pivot_root|ip|chroot)(?= )/gm, tool =>
+    run('sh', ['-c', `command -v ${tool}`]).stdout.trim(),
+  )
+
+/** `sh` in their scripts is the shell itself, too. */
+fs.mkdirSync(`${here}/busybox`)
+fs.symlinkSync(run('sh', ['-c', 'command -v busybox']).stdout.trim(), `${here}/busybox/sh`)
+const SHELLS: {program: string; env: Record<string, string>; text: (text: string) => string}[] = [
+  {program: 'dash', env: {}, text: text => text},
+  {
+    program: `${here}/busybox/sh`,
+    env: {PATH: `${here}/busybox:${process.env.PATH}`},
+    text: text => byPath(text).replace(' sh -euc', ` ${here}/busybox/sh -euc`),
+  },
+]
+
+/** Names that a script must not stumble over. */
+const HOSTILE = [
+  'a b',
+  "it's",
+  '"quoted"',
+  '$(touch pwned)',
+  '`touch pwned`',
+  '-rf',
+  'new\nline',
+  'end\n',
+  '\\back',
+  '*',
+  '#',
+  'é😀',
+  'INSIDE',
+]
+
+/** What a process can say about itself. */
+const ABOUT = `
+  for kind in user mnt uts ipc net pid cgroup time; do readlink /proc/self/ns/$kind || :; done
+  cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups
+  grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig(Ign|Cgt|Blk))' /proc/self/status
+  cut -d ' ' -f 4- /proc/self/mountinfo | sort
+  cat /proc/self/limits /proc/self/oom_score_adj /proc/self/cgroup
+  cut -d : -f 1 /proc/net/dev | sort
+  find / /dev -maxdepth 1 -printf '%M %U %G %p %l\n' | sort
+  env | grep -v '^_=' | sort
+  pwd; umask; echo $$; hostname; cat /proc/sys/kernel/domainname
+  printf '<%s>' "$@"
+  exit 7`
+
+const OUTSIDE = fs.readdirSync('/proc/self/ns').map(kind => fs.readlinkSync(`/proc/self/ns/${kind}`))
+
+/** The same of both, where no shell can make it so. */
+function comparable(text: string): string {
+  return (
+    text
+      .replace(
+        /^\w+:\[\d+\]$/gm,
+        link => `${link.replace(/:.*/, '')}: ${OUTSIDE.includes(link) ? 'shared' : 'own'}`,
+      )
+      // make(1) leaves the signal 32 ignored to all that it starts.
+      .replace(/^(SigIgn:\t0{8})8/m, '$10')
+      // Without limits the script makes no cgroup.
+      .replace(/^\/\.\.(?= \/sys\/fs\/cgroup)/gm, '/')
+      // mount(8) makes the file system read-only, too, and not only the mount.
+      .replace(/ - (tmpfs|sysfs|cgroup2) (\S+) ro\b/g, ' - $1 $2 rw')
+      .split('\n')
+      .sort()
+      .join('\n')
+  )
+}
+
+interface Case {
+  /** Words of enter before the command. */
+  words: string[]
+  /** Behind the command. */
+  operands?: string[]
+  /** A document for its stdin. */
+  input?: string
+  about?: string
+  as?: Spawning
+  shells?: typeof SHELLS
+}
+
+/** The command and its script: what is said inside, the exit status, and that nothing stays. */
+function same({
+  words,
+  operands = [],
+  input = '',
+  about = ABOUT,
+  as = {},
+  shells = SHELLS.slice(0, 1),
+}: Case): string {
+  const entering = (...more: string[]): Outcome =>
+    run(HEW, ['enter', ...more, ...words, '--', 'sh', '-c', about, 'sh', ...operands], {...as, input})
+  const command = entering()
+  assert.is(command.status, 7, command.stderr)
+  const dry = entering('--dry-run')
+  assert.is(dry.status, 0, dry.stderr)
+  const inside = /<<'(INSIDE_*)'\n(.*?)\n\1\n/s.exec(dry.stdout)?.[2]
+  if (!IN_GUEST)
+    for (const text of [dry.stdout, `#!/bin/sh\n# shellcheck disable=SC2016\nset -eu\n${inside ?? ''}\n`])
+      assert.is(run('shellcheck', ['-'], {input: text}).stdout, '')
+  for (const {program, env, text} of IN_GUEST ? shells.slice(0, 1) : shells) {
+    fs.writeFileSync(printed, text(dry.stdout))
+    const script = run(program, [printed], {...as, cwd: '/', env})
+    assert.is(comparable(script.stdout), comparable(command.stdout), `${program}: ${script.stderr}`)
+    assert.equal([script.stderr, script.status], ['', 7], program)
+  }
+  assert.not.match(fs.readFileSync('/proc/self/mountinfo', 'utf8'), here)
+  return dry.stdout
+}
+
+const PROGRAMS = 'sh,cat,grep,readlink,cut,sort,env,hostname,ls,tr,find,setpriv,umount'
+const made = run(HEW, ['mkroot', '-q', root, '--with', PROGRAMS])
+if (made.status !== 0) throw new Error(made.stderr)
+const r = ['-r', root]
+fs.chmodSync(here, 0o755)
+
+asRoot('enter as it is: namespaces, maps, mounts, devices, capabilities', () => {
+  const script = same({words: r, shells: SHELLS})
+  assert.match(
+    script,
+    /^nsenter --user=.* \\\n.*\n {4}unshare --mount --uts --ipc --net --pid --fork --kill-child \\$/m,
+  )
+  assert.match(script, /^nsenter --mount=\/proc\/self\/ns\/mnt --wd=\. pivot_root \. \.\numount -l \.$/m)
+})
+
+natively(
+  'binds, file systems, variables, a directory, a name, another user; hostile names everywhere',
+  () => {
+    const words = HOSTILE.flatMap((name, i) => {
+      fs.mkdirSync(`${here}/from/${name}/below`, {recursive: true})
+      return ['-e', `V${i}=${name}`, '-b', `${here}/from/${name}:/into/${name}${i % 2 ? ':ro' : ''}`]
+    })
+    words.push(
+      '--tmpfs',
+      '/scratch:64k',
+      '-b',
+      '/etc/passwd:/etc/of the machine:ro',
+      '-w',
+      '/into/$(touch pwned)',
+    )
+    words.push(
+      '--hostname',
+      "it's $(touch pwned)",
+      '--map',
+      'all',
+      '-u',
+      '5:6',
+      '--cap-drop',
+      'KILL,MKNOD',
+      '--read-only',
+    )
+    same({words: [...r, ...words], operands: HOSTILE, shells: SHELLS})
+  },
+)
+
+natively('hostile names of roots', () => {
+  for (const name of HOSTILE) {
+    const other = `${here}/roots/${name}`
+    fs.mkdirSync(`${here}/roots`, {recursive: true})
+    fs.cpSync(root, other, {recursive: true, verbatimSymlinks: true})
+    const about = 'cat /proc/self/mountinfo | cut -d " " -f 4- | sort; hostname; exit 7'
+    same({words: ['-r', other], about})
+    fs.rmSync(other, {recursive: true})
+  }
+})
+
+natively('a root in which links lead elsewhere', () => {
+  const linked = `${here}/linked`
+  fs.cpSync(root, linked, {recursive: true, verbatimSymlinks: true})
+  fs.rmdirSync(`${linked}/tmp`)
+  fs.symlinkSync('/var/../../../../../elsewhere', `${linked}/tmp`)
+  fs.symlinkSync(`/into/${here}`, `${linked}/out`)
+  same({words: ['-r', linked, '-b', `${here}:/out/there`, '--tmpfs', '/tmp/below/it']})
+  assert.not.ok(fs.existsSync('/elsewhere'))
+})
+
+natively('whom it shares namespaces with, and what it may', () => {
+  same({words: [...r, '--share', 'net,uts', '--cap-add', 'SYS_ADMIN']})
+  same({words: [...r, '--share', 'user,ipc']})
+  same({words: [...r, '--map', 'auto', '--time']})
+  same({words: [...r, '--cap-drop', 'ALL']})
+  same({words: [...r, '--cap-drop', 'ALL', '--map', 'all', '-u', '5:6', '-w', '/usr']})
+  same({words: ['-r', '/', '--share', 'net']})
+  const [by, shown] = [['--share', 'mount,pid'], 'pwd; umask; env; ls -an / | cut -d " " -f 1; exit 7']
+  same({words: [...r, ...by], about: shown})
+})
+
+natively('a reaping init; an ordinary user', () => {
+  const reaps = `
+    sh -c 'sh -c "exit 3" &'
+    i=0
+    while grep -qs '^State:.Z' /proc/[0-9]*/status && [ $i -lt 1000 ]; do i=$((i + 1)); done
+    grep -cs '^State:.Z' /proc/[0-9]*/status | cut -d : -f 2 | sort -u
+    [ $$ -gt 1 ] && exit 7`
+  assert.match(same({words: [...r, '--init'], about: reaps}), /\|\| exit$/m)
+  const user = {uid: 1000, gid: 1000, cwd: '/', env: {HOME: '/', XDG_RUNTIME_DIR: here}}
+  same({words: r, as: user})
+})
+
+/** What `runc spec` prints, and more of it. */
+const documented = (more: object): string => {
+  const spec = JSON.parse(
+    run('sh', ['-c', `cd '${here}' && rm -f config.json && runc spec && cat config.json`]).stdout,
+  )
+  const {process, linux} = spec
+  return JSON.stringify({
+    ...spec,
+    root: {path: root, readonly: true},
+    domainname: 'example.org',
+    process: {
+      ...process,
+      terminal: false,
+      oomScoreAdj: 300,
+      rlimits: [
+        {type: 'RLIMIT_NOFILE', soft: 100, hard: 200},
+        {type: 'RLIMIT_CORE', soft: 0, hard: 5},
+      ],
+      user: {uid: 0, gid: 0, umask: 0o27, additionalGids: [5, 6]},
+    },
+    linux: {...linux, sysctl: {'net.ipv4.ip_forward': '1'}, rootfsPropagation: 'slave', ...more},
+  })
+}
+
+requires(
+  test,
+  'root',
+  'busybox',
+  'setpriv',
+  'runc',
+  'native',
+)('a document: rlimits, groups, oom_score_adj, sysctls, propagation', () => {
+  same({words: [], input: documented({}), about: `cat /proc/sys/net/ipv4/ip_forward; ${ABOUT}`})
+  const user = JSON.parse(documented({}))
+  user.process.user = {uid: 7, gid: 8, additionalGids: [9]}
+  user.process.capabilities = {bounding: ['CAP_SYS_CHROOT', 'CAP_KILL'], permitted: [], effective: []}
+  same({words: [], input: JSON.stringify(user)})
+})
+
+asRoot('limits: the same cgroups with the same values, and none is left', () => {
+  readyForLimits()
+  const limited = run(HEW, ['limit', '--memory', '80M', '--pids', '40', '--cpu', '50%'], {
+    input: shell(`hew mkroot --into '${root}' --empty --json`).stdout,
+  })
+  assert.is(limited.status, 0, limited.stderr)
+  const about = `
+    find /groups -type d -name '${UNIQUE}' | sort
+    for group in $(find /groups -type d -name '${UNIQUE}'); do
+      for file in memory.max memory.swap.max memory.limit_in_bytes pids.max cpu.max cpu.cfs_quota_us cpu.cfs_period_us; do
+        if [ -e $group/$file ]; then echo $file; cat $group/$file; fi; done
+      grep -c . $group/cgroup.procs
+    done | sort
+    exit 7`
+  const script = same({
+    words: ['--name', UNIQUE, '-b', '/sys/fs/cgroup:/groups'],
+    input: limited.stdout,
+    about,
+    shells: SHELLS,
+  })
+  assert.match(script, /^echo 40 >\/sys\/fs\/cgroup\/.*\/pids.max$/m)
+  assert.is(run('find', ['/sys/fs/cgroup', '-name', UNIQUE]).stdout, '')
+})
+
+asRoot('it ends as the command does; the root of mkroot --rm goes', () => {
+  const ends = (command: string): number => {
+    const {stdout} = run(HEW, ['enter', '--dry-run', ...r, 'sh', '-c', command])
+    return run('dash', [], {input: stdout}).status
+  }
+  assert.equal([ends('exit 0'), ends('kill -9 $$; exit 5'), ends('exec /nowhere')], [0, 5, 127])
+  const once = `${here}/once`
+  const dry = shell(`hew mkroot --rm '${once}' --with sh --json | hew enter --dry-run -- sh -c 'exit 3'`)
+  assert.is(dry.status, 0, dry.stderr)
+  assert.ok(fs.existsSync(once))
+  assert.equal(run('dash', [], {input: dry.stdout}), {stdout: '', stderr: '', status: 3})
+  assert.not.ok(fs.existsSync(once))
+})
+
+asRoot('what no script can be made of is refused', () => {
+  const {status, stderr} = run(HEW, ['enter', '--dry-run', '--detach', ...r])
+  assert.equal([status, /a script has no --detach/.test(stderr)], [2, true])
+  const bare = `${here}/bare`
+  run(HEW, ['mkroot', '-q', bare, '--with', 'sh'])
+  const refused = run(HEW, ['enter', '--dry-run', '--cap-drop', 'ALL', '-r', bare, 'sh'])
+  assert.equal([refused.status, /hew copy-deps -r .*\/bare setpriv/.test(refused.stderr)], [125, true])
+})
+
+test.run()
