@@ -5,6 +5,7 @@ import {parseArgs} from 'node:util'
 import {copy} from './copy.ts'
 import {enter} from './enter.ts'
 import {type Bench, type Result, run, type Setting} from './frame.ts'
+import {limit} from './limit.ts'
 import {memory} from './memory.ts'
 import {ps} from './ps.ts'
 import {chart, machine, machineText, table} from './report.ts'
@@ -17,6 +18,7 @@ import {start} from './start.ts'
 const BENCHES: Record<string, (setting: Setting) => Iterable<Bench> | AsyncIterable<Bench>> = {
   start,
   enter,
+  limit,
   copy,
   ps,
   memory,
@@ -52,6 +54,7 @@ for (const [name, benches] of Object.entries(BENCHES)) {
   }
   rmSync(own, {recursive: true, force: true})
 }
+mkdirSync(values.into, {recursive: true})
 const date = new Date().toISOString()
 writeFileSync(
   join(values.into, 'bench.json'),

@@ -1,0 +1,34 @@
+import {bundle} from './enter.ts'
+import {type Bench, HEW, output, type Setting, takesRoot, timed} from './frame.ts'
+
+/** Limits for a container that runs. */
+export function* limit({folder}: Setting): Iterable<Bench> {
+  const lacking = takesRoot()
+  const sleep = ['sleep', '600']
+  const name = `hew-bench-limit-${process.pid}`
+  const end = (): void => void output([HEW, 'rm', '-f', name])
+  if (!lacking)
+    output([HEW, 'enter', '--detach', '--name', name, '-r', bundle(folder, sleep), '--', ...sleep])
+  const check = (): void => {
+    const [container] = JSON.parse(output([HEW, 'ps', '--json', name])).containers
+    if (container.memoryLimitBytes !== 80 << 20) throw new Error(`the limit is ${container.memoryLimitBytes}`)
+  }
+  yield {
+    name: 'limit',
+    title: 'A memory limit for a container that runs',
+    unit: 'ms',
+    rounds: 30,
+    peers: [
+      timed('hew --version', [HEW, '--version']),
+      timed('hew limit --memory 80M', [HEW, 'limit', '--memory', '80M', name], {lacking, check}),
+    ],
+    targets: [
+      {
+        peer: 'hew limit --memory 80M',
+        words: 'at most the start and 2 ms',
+        atMost: median => median('hew --version') + 2,
+      },
+    ],
+    ...(!lacking && {end}),
+  }
+}
