@@ -1,5 +1,5 @@
 # make         dist/hew, the one static binary
-# make demo    builds, and shows what it is for
+# make demo    builds, and shows the whole lesson; DEMO=step, DEMO=fast; GUEST=1: in the test kernel, with cgroup v2
 # make test    builds, and runs every test
 # make lint    types, style, shell scripts, C warnings
 # make bench   how fast it is, beside others; with ONLY=start,copy: only that. INSTALL=no: beside those that are there
@@ -33,8 +33,10 @@ BENCH_PACKAGES := bubblewrap crun dracut-core pax-utils procps python3-pyelftool
 
 all: dist/hew
 
-demo: dist/hew
-	@$(TSX) scripts/demo.ts
+# With GUEST: in the test kernel, in a fresh privileged container there, whose shell reaps what nobody waits for.
+demo: dist/hew $(if $(GUEST),test-packages)
+	@$(if $(GUEST),$(TSX) test/guest/guest.ts --timeout 900 \
+	    "test/guest/fresh debian /bin/sh -c 'hew demo --pace $(or $(DEMO),fast); exit \$$?'",dist/hew demo)
 
 test: dist/hew test-packages
 	@$(TSX) test/run.ts

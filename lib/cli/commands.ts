@@ -19,6 +19,7 @@ const commands: Record<string, () => Promise<{default: Command<any>}>> = {
   rm: () => import('../../scripts/rm.ts'),
   link: () => import('../../scripts/link.ts'),
   completion: () => import('../../scripts/completion.ts'),
+  demo: () => import('../../scripts/demo.ts'),
 }
 
 /** Their names, which links to the binary may have. */

@@ -10,7 +10,7 @@ const PROJECT = resolve(import.meta.dirname, '../..')
 const tsx = (script: string, ...words: string[]) =>
   run(`${PROJECT}/node_modules/.bin/tsx`, [`${PROJECT}/scripts/${script}`, ...words])
 
-const scripts = readdirSync(`${PROJECT}/scripts`).filter(name => !['hew.ts', 'demo.ts'].includes(name))
+const scripts = readdirSync(`${PROJECT}/scripts`).filter(name => name !== 'hew.ts')
 
 for (const script of scripts)
   test(`${script} shows its help`, () => {

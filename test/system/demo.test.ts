@@ -1,0 +1,132 @@
+import {spawn} from 'node:child_process'
+import * as fs from 'node:fs'
+import * as path from 'node:path'
+import {suite} from 'uvu'
+import * as assert from 'uvu/assert'
+import {HEW, type Outcome, readyForLimits, requires, run, scratch, until} from '../support.ts'
+
+/** The whole lesson, as `make demo` shows it. */
+
+const tests = suite('demo')
+readyForLimits()
+
+/** Cgroups, states and directories that a lesson has made: those with its own number, or anybody's. */
+function left(pid = '[0-9]*'): string[] {
+  const names = [`lesson-${pid}*`, `by-hand-${pid}`]
+  const where = ['/sys/fs/cgroup', '/run/hew', '/var/lib/hew'].filter(at => fs.existsSync(at))
+  const words = names.flatMap((name, i) => [...(i > 0 ? ['-o'] : []), '-name', name])
+  return run('find', [...where, ...words])
+    .stdout.split('\n')
+    .filter(line => line !== '')
+}
+
+/** Its own directory for what is temporary, in which nothing may stay. */
+function place(): {env: Record<string, string>; temporary: string} {
+  const temporary = scratch()
+  return {env: {TMPDIR: temporary, DEMO: 'fast'}, temporary}
+}
+
+function demo(env: Record<string, string | undefined> = {}): Outcome {
+  const own = place()
+  const outcome = run(HEW, ['demo'], {env: {...own.env, ...env}, timeout: 300_000})
+  assert.equal(fs.readdirSync(own.temporary), [])
+  return outcome
+}
+
+requires(
+  tests,
+  'root',
+  'bash',
+  'debootstrap',
+)('each line of it does what it says, and nothing is left', () => {
+  const before = left()
+  const {stdout, stderr, status} = demo()
+  assert.is(status, 0, `${stderr}${stdout}`)
+  assert.is(stderr, '')
+  assert.match(stdout, /^ +✓ \d+ lines did what they say$/m)
+  // Everything that the lesson takes is here, but for the time for a whole Debian.
+  assert.equal(stdout.match(/not typed: .*/g), ['not typed: it takes a minute: not with DEMO=fast'])
+  const heading = /^\d\.\d+ +(.*)$/gm
+  const titles = [...stdout.matchAll(heading)].map(([, title]) => title)
+  for (const title of [
+    'Namespaces',
+    'Memory: after, with 80 MiB',
+    'CPU: after, with 5% of a core',
+    'A fork bomb',
+  ])
+    assert.ok(titles.includes(title), title)
+  assert.not.match(stdout, /\x1b/)
+  assert.equal(left(), before)
+})
+
+requires(
+  tests,
+  'root',
+  'bash',
+  'native',
+)('a step that does not do what it says is shown, and the status is 1', () => {
+  const liar = scratch()
+  const ldd = run('which', ['ldd']).stdout.trim()
+  const lie = 'libnowhere.so.1 => /lib/libnowhere.so.1 (0x0)'
+  fs.writeFileSync(path.join(liar, 'ldd'), `#!/bin/sh\n${ldd} "$@"; echo '${lie}'\n`, {mode: 0o755})
+  const {stdout, status} = demo({PATH: `${liar}:${process.env.PATH}`})
+  assert.is(status, 1)
+  assert.match(stdout, /✗ ldd alone names libnowhere\.so\.1/)
+  assert.match(stdout, /✗ \d+ of \d+ lines did not do what they say/)
+})
+
+/** Interrupts a lesson once it shows something. */
+async function interrupted(shown: RegExp, signal: NodeJS.Signals): Promise<void> {
+  const {env, temporary} = place()
+  const child = spawn(HEW, ['demo'], {
+    env: {PATH: process.env.PATH, HOME: process.env.HOME, ...env},
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let text = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', data => {
+      text += data
+    })
+  const ended = new Promise<number | null>(resolve => child.once('close', resolve))
+  try {
+    await until(`${shown}`, () => shown.test(text), 120)
+    child.kill(signal)
+    assert.is(await ended, 130, text)
+  } finally {
+    child.kill('SIGKILL')
+  }
+  assert.match(text, /^hew demo: interrupted; what it had made is removed$/m)
+  assert.equal(left(`${child.pid}`), [])
+  assert.equal(fs.readdirSync(temporary), [])
+  const mounts = fs.readFileSync('/proc/self/mountinfo', 'utf8')
+  assert.not.ok(mounts.includes(temporary))
+}
+
+// With a container in the background, cgroups of both kinds, and a line that is being typed.
+requires(
+  tests,
+  'root',
+  'bash',
+)('interrupted in the middle, it leaves nothing', () => interrupted(/^4\.2 [\s\S]*by hand/m, 'SIGINT'))
+
+requires(
+  tests,
+  'root',
+  'bash',
+  'native',
+)('nor at its very beginning, or when it is ended by another', async () => {
+  await interrupted(/^1\.1 /m, 'SIGTERM')
+  await interrupted(/^2\.1 [\s\S]*by hand/m, 'SIGHUP')
+})
+
+tests('it has no operands, and knows two paces', () => {
+  assert.equal(run(HEW, ['demo', 'now']), {
+    stdout: '',
+    stderr: "hew demo: now: demo has no operands\nhew demo: see 'hew demo --help'\n",
+    status: 2,
+  })
+  const {stderr, status} = run(HEW, ['demo'], {env: {DEMO: 'slow'}})
+  assert.equal([stderr.split('\n')[0], status], ['hew demo: DEMO=slow: it is one of step, fast', 2])
+})
+
+tests.run()
