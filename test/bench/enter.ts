@@ -1,4 +1,4 @@
-import {mkdirSync, writeFileSync} from 'node:fs'
+import {existsSync, mkdirSync, writeFileSync} from 'node:fs'
 import {join} from 'node:path'
 import {
   type Bench,
@@ -37,7 +37,15 @@ export function runtimes(folder: string, root: string): [name: string, line: (wo
     ['crun', () => ['unshare', '--mount', 'sh', '-c', HIDDEN, 'crun', 'run', '-b', folder, id]],
     ['runc', () => ['runc', 'run', '-b', folder, id]],
     ['hew enter', words => [HEW, 'enter', '-r', root, '--', ...words]],
+    ['hew replay', words => [HEW, 'replay', planned(folder, root), '--', ...words]],
   ]
+}
+
+/** The plan of `hew enter --plan`, made once. */
+function planned(folder: string, root: string): string {
+  const plan = join(folder, 'box.plan')
+  if (!existsSync(plan)) output([HEW, 'enter', '-r', root, '--plan', plan, '--', 'true'])
+  return plan
 }
 
 /** A new container that says a word. */
@@ -64,6 +72,7 @@ export function enter({folder}: Setting): Iterable<Bench> {
           words: 'at most the start and 8 ms',
           atMost: median => median('hew --version') + 8,
         },
+        {peer: 'hew replay', words: 'at most as long as bwrap', atMost: median => median('bwrap')},
       ],
     },
   ]
