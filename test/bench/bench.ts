@@ -8,6 +8,7 @@ import {type Bench, type Result, run, type Setting} from './frame.ts'
 import {limit} from './limit.ts'
 import {memory} from './memory.ts'
 import {ps} from './ps.ts'
+import {replay} from './replay.ts'
 import {chart, machine, machineText, table} from './report.ts'
 import {start} from './start.ts'
 
@@ -18,6 +19,7 @@ import {start} from './start.ts'
 const BENCHES: Record<string, (setting: Setting) => Iterable<Bench> | AsyncIterable<Bench>> = {
   start,
   enter,
+  replay,
   limit,
   copy,
   ps,
