@@ -3,6 +3,7 @@ import {visible} from './shell.ts'
 import type {Faces, Typed} from './step.ts'
 import {type ActSteps, actSteps} from './steps/acts.ts'
 import {type Line, typed} from './steps/line.ts'
+import {type LivingSteps, livingSteps} from './steps/living.ts'
 
 /**
  * What hew does itself, without the stage, at once: on cgroups of the machine. A step of this kind has three faces, and does not
@@ -10,14 +11,18 @@ import {type Line, typed} from './steps/line.ts'
  */
 export interface ActFaces<S> extends Pick<Faces<S>, 'because'> {
   /** The line a person types instead. */
-  shell(step: S): Line
+  shell(step: S): Line | Line[]
   /** Does it. What comes back undoes it; nothing where that is not meant to be. */
   run(step: S, tally: Tally): (() => void) | undefined
 }
 
 export type ActTable<Kinds> = {[K in keyof Kinds]: ActFaces<Kinds[K]>}
 
-export type Act = {[K in keyof ActSteps]: {do: K} & ActSteps[K]}[keyof ActSteps]
+type Kinds = ActSteps & LivingSteps
+
+export type Act = {[K in keyof Kinds]: {do: K} & Kinds[K]}[keyof Kinds]
+
+const table: ActTable<Kinds> = {...actSteps, ...livingSteps}
 
 /** What is counted on the way. */
 export interface Tally {
@@ -26,13 +31,13 @@ export interface Tally {
 }
 
 function faces(act: Act): ActFaces<Act> {
-  return actSteps[act.do] as unknown as ActFaces<Act>
+  return table[act.do] as unknown as ActFaces<Act>
 }
 
 /** Acts as the lines that a person types instead. */
 export function actLines(acts: Act[]): Typed[] {
   return acts
-    .map(act => ({line: faces(act).shell(act), because: faces(act).because}))
+    .flatMap(act => [faces(act).shell(act)].flat().map(line => ({line, because: faces(act).because})))
     .filter(({line}) => line !== '')
 }
 
@@ -45,7 +50,7 @@ export function perform(acts: Act[], tell?: (line: string) => void): Tally {
   const tally: Tally = {moved: new Set()}
   const undo: (() => void)[] = []
   for (const act of acts) {
-    const line = tell ? visible(typed(faces(act).shell(act))) : ''
+    const line = tell ? visible([faces(act).shell(act)].flat().map(typed).join('; ')) : ''
     try {
       const back = faces(act).run(act, tally)
       if (back) undo.unshift(back)

@@ -1,7 +1,9 @@
-import {command} from '../lib/cli/command.ts'
+import {CHANGES, command} from '../lib/cli/command.ts'
 import {named} from '../lib/cli/containers.ts'
+import {done, dryRun, explained} from '../lib/cli/perform.ts'
 import {running} from '../lib/containers/find.ts'
-import {signalAll, signalNumber, signalStep} from '../lib/containers/signal.ts'
+import {signalNumber, signalStep} from '../lib/containers/signal.ts'
+import type {Container} from '../lib/containers/state.ts'
 import {become} from '../lib/stage.ts'
 
 export default command(
@@ -21,22 +23,24 @@ export default command(
         help: 'as kill(1) has them: TERM, SIGTERM or 15; 0 only asks whether it runs',
       },
       all: {help: 'to every process in it, at once'},
+      ...CHANGES,
     },
     examples: [
       ['hew kill web', 'asks the command of web to end'],
       ['hew kill -s HUP web', 'as `kill -HUP` does for a daemon'],
       ['hew kill -s KILL --all web', 'ends everything in it, now'],
     ],
-    run: ({options: {signal = 'TERM', all}, operands}) => {
+    run: async ({options: {signal = 'TERM', all, ...given}, operands}) => {
       const number = signalNumber(signal)
       const targets = named(operands).map(running)
-      if (!all)
-        return become(
-          targets.map(target => signalStep(target, number)),
-          {as: 'hew kill', title: 'kill'},
-        )
-      for (const target of targets)
-        process.exitCode = signalAll(target, number, 'hew kill') || process.exitCode
+      const title = ['hew kill -s', signal, ...(all ? ['--all'] : []), ...targets.map(({id}) => id)].join(' ')
+      if (all) {
+        const act = (container: Container) => ({do: 'signal-all', container, number, as: 'hew kill'}) as const
+        return done(targets.map(act), title, given)
+      }
+      const plan = targets.map(target => signalStep(target, number))
+      if (await dryRun(plan, title, given)) return
+      become(plan, {as: 'hew kill', title: 'kill', explain: explained(given)})
     },
   },
   import.meta,

@@ -1,8 +1,10 @@
-import {command} from '../lib/cli/command.ts'
+import type {Act} from '../lib/act.ts'
+import {CHANGES, command} from '../lib/cli/command.ts'
 import {named} from '../lib/cli/containers.ts'
 import {write} from '../lib/cli/output.ts'
+import {done} from '../lib/cli/perform.ts'
 import {stateDirectory} from '../lib/containers/directory.ts'
-import {endNow, removeContainer, rootOf} from '../lib/containers/remove.ts'
+import {rootOf} from '../lib/containers/remove.ts'
 import {containers} from '../lib/containers/state.ts'
 import {discard, sweep} from '../lib/containers/sweep.ts'
 import {HewError, UsageError} from '../lib/errors.ts'
@@ -24,24 +26,36 @@ export default command(
       },
       root: {help: 'the root directory goes, too'},
       stale: {help: 'clean up after containers that died, and say which'},
+      ...CHANGES,
     },
     examples: [
       ['hew rm web', 'web has ended'],
       ['hew rm -f --root web', 'it runs: nothing is left of it'],
     ],
-    run: ({options: {force, root, stale}, operands}) => {
+    run: ({options: {force, root, stale, ...given}, operands}) => {
+      if (given['dry-run'] && stale)
+        throw new UsageError('--dry-run: name what is to be removed: --stale finds out as it works')
       if (stale) return cleanUp(operands)
       const broken = force ? brokenAmong(operands) : []
+      if (given['dry-run'] && broken.length > 0)
+        throw new UsageError(
+          `--dry-run: the state of ${broken[0]} is broken, and says nothing of a container`,
+        )
       for (const id of broken) discard(stateDirectory(), id)
       const names = operands.filter(word => !broken.includes(word))
       if (names.length === 0 && broken.length > 0) return
       const all = named(names)
       const targets = all.map(container => ({container, made: root ? rootOf(container, all) : undefined}))
       for (const {id, life} of all) if (!force) hasEnded(id, life)
-      // All of them before the first root goes: they may share it.
-      for (const container of all) if (container.life === 'alive') endNow(container, 'hew rm')
-      for (const {container, made} of targets)
-        process.exitCode = removeContainer(container, made, 'hew rm') || process.exitCode
+      const as = 'hew rm'
+      const acts: Act[] = [
+        // All of them before the first root goes: they may share it.
+        ...all
+          .filter(({life}) => life === 'alive')
+          .map(container => ({do: 'end-now', container, as}) as const),
+        ...targets.map(target => ({do: 'remove-container', ...target, as}) as const),
+      ]
+      return done(acts, ['hew rm', ...all.map(({id}) => id)].join(' '), given)
     },
   },
   import.meta,

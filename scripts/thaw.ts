@@ -1,7 +1,8 @@
-import {command} from '../lib/cli/command.ts'
+import {CHANGES, command} from '../lib/cli/command.ts'
 import {named} from '../lib/cli/containers.ts'
+import {done} from '../lib/cli/perform.ts'
 import {running} from '../lib/containers/find.ts'
-import {setFrozen} from '../lib/containers/freeze.ts'
+import type {Container} from '../lib/containers/state.ts'
 
 export default command(
   {
@@ -9,10 +10,12 @@ export default command(
     summary: 'let the processes of frozen containers go on',
     usage: 'NAME|PID...',
     description: ['What freeze has stopped goes on where it was. To thaw what is not frozen is no error.'],
-    options: {},
+    options: CHANGES,
     examples: [['hew thaw web', 'goes on']],
-    run: ({operands}) => {
-      for (const target of named(operands).map(running)) setFrozen(target, false)
+    run: ({options: given, operands}) => {
+      const targets = named(operands).map(running)
+      const act = (container: Container) => ({do: 'freeze', container, frozen: false}) as const
+      return done(targets.map(act), ['hew thaw', ...targets.map(({id}) => id)].join(' '), given)
     },
   },
   import.meta,

@@ -37,3 +37,10 @@ export async function dryActs(acts: Act[], title: string, document?: string): Pr
   const passedOn = document === undefined ? [] : lines([{do: 'print', text: document}])
   write(1, scriptOf([...actLines(acts), ...passedOn], title))
 }
+
+/** Does the acts of a command that prints nothing, or prints them as a script. */
+export async function done(acts: Act[], title: string, given: Given): Promise<void> {
+  if (given['dry-run']) return dryActs(acts, title)
+  const {perform} = await import('../act.ts')
+  perform(acts, telling(title.split(' ', 2).join(' '), given))
+}

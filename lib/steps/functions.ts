@@ -432,6 +432,106 @@ enable_controllers() {
     done
 }`,
   },
+  processes: {
+    does: 'processes CGROUP...: of another PID namespace it is 0',
+    needs: [],
+    text: `
+processes() {
+    find "$@" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u | grep -vx 0 || :
+}`,
+  },
+  freeze: {
+    does: 'freeze CGROUP: until all in it stand still; v2 and v1 have a file for it',
+    needs: ['until_it'],
+    text: `
+freeze() {
+    if [ -e "$1/cgroup.freeze" ]; then
+        echo 1 >"$1/cgroup.freeze"
+        until_it grep -qx 'frozen 1' "$1/cgroup.events"
+    elif [ -e "$1/freezer.state" ]; then
+        echo FROZEN >"$1/freezer.state"
+        until_it grep -qx FROZEN "$1/freezer.state"
+    fi
+}`,
+  },
+  thaw: {
+    does: 'thaw CGROUP',
+    needs: ['until_it'],
+    text: `
+thaw() {
+    if [ -e "$1/cgroup.freeze" ]; then
+        echo 0 >"$1/cgroup.freeze"
+        until_it grep -qx 'frozen 0' "$1/cgroup.events"
+    elif [ -e "$1/freezer.state" ]; then
+        echo THAWED >"$1/freezer.state"
+        until_it grep -qx THAWED "$1/freezer.state"
+    fi
+}`,
+  },
+  until_it: {
+    does: 'until_it COMMAND...: holds, ten seconds at most',
+    needs: ['refuse'],
+    text: `
+until_it() {
+    tries=0
+    until "$@"; do
+        tries=$((tries + 1))
+        [ "$tries" -le 100 ] || refuse "in vain: $*"
+        sleep 0.1
+    done
+}`,
+  },
+  signal_all: {
+    does: 'signal_all SIGNAL CGROUP...: while none can fork',
+    needs: ['processes', 'freeze', 'thaw'],
+    text: `
+signal_all() {
+    signal=$1
+    shift
+    freeze "$1"
+    for pid in $(processes "$@"); do kill -s "$signal" "$pid" || :; done
+    thaw "$1"
+}`,
+  },
+  kill_all: {
+    does: 'kill_all CGROUP...: again and again until none is left: they fork meanwhile',
+    needs: ['processes', 'until_it'],
+    text: `
+kill_all() {
+    until_it none_left "$@"
+}
+
+none_left() {
+    for pid in $(processes "$@"); do kill -s KILL "$pid" 2>/dev/null || :; done
+    # What is frozen in v1 does not even die.
+    if [ -e "$1/freezer.state" ]; then echo THAWED >"$1/freezer.state"; fi
+    [ -z "$(processes "$@")" ]
+}`,
+  },
+  kill_one: {
+    does: 'kill_one PID',
+    needs: [],
+    text: `
+kill_one() {
+    kill -s KILL "$1"
+}`,
+  },
+  await_end: {
+    does: 'await_end PID: until it is no more',
+    needs: ['until_it', 'has_ended'],
+    text: `
+await_end() {
+    until_it has_ended "$1"
+}`,
+  },
+  has_ended: {
+    does: 'has_ended PID: it is no more, or nobody has asked for its status yet',
+    needs: [],
+    text: `
+has_ended() {
+    [ ! -e "/proc/$1/status" ] || grep -qs '^State:.Z' "/proc/$1/status"
+}`,
+  },
   family: {
     does: 'family PID: it, and all that it started and nobody else has adopted',
     needs: [],

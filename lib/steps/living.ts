@@ -1,0 +1,75 @@
+import type {ActTable} from '../act.ts'
+import type {Made} from '../container/plan.ts'
+import {ownCgroups} from '../containers/cgroups.ts'
+import {setFrozen} from '../containers/freeze.ts'
+import {endNow, removeContainer} from '../containers/remove.ts'
+import {signalAll, signalNumber} from '../containers/signal.ts'
+import type {Container} from '../containers/state.ts'
+import {quote} from '../shell.ts'
+import {call} from './line.ts'
+
+/** Steps on containers that live, or have lived. */
+export interface LivingSteps {
+  freeze: {container: Container; frozen: boolean}
+  /** To every process in it: none escapes by forking meanwhile. */
+  'signal-all': {container: Container; number: number; as: string}
+  /** It ends now, with all of its processes; until its supervisor has cleaned up. */
+  'end-now': {container: Container; as: string}
+  /** What is kept of it goes; its root first, where that is `made` by mkroot. */
+  'remove-container': {container: Container; made: Made | undefined; as: string}
+}
+
+const KILL = signalNumber('KILL')
+
+const cgroupsOf = ({cgroups}: Container): string[] => ownCgroups(cgroups)
+
+/** A status that is not 0 is the command's: what it means has been said. */
+function ended(status: number): undefined {
+  process.exitCode = status || process.exitCode
+}
+
+/** What is in its cgroups, else its first process, whose end is that of its PID namespace. */
+function killing(container: Container): ReturnType<typeof call> {
+  const cgroups = cgroupsOf(container)
+  const {pid} = container.first ?? container.supervisor
+  return cgroups.length > 0 ? call('kill_all', ...cgroups) : call('kill_one', `${pid}`)
+}
+
+export const livingSteps: ActTable<LivingSteps> = {
+  freeze: {
+    because: 'All of its processes at once. cgroups(7), and the cgroup-v1/freezer-subsystem of the kernel',
+    shell: s => call(s.frozen ? 'freeze' : 'thaw', ...cgroupsOf(s.container).slice(0, 1)),
+    run: s => {
+      setFrozen(s.container, s.frozen)
+      return undefined
+    },
+  },
+  'signal-all': {
+    because: 'Every process in its cgroups. kill(1), cgroups(7)',
+    shell: s =>
+      s.number === KILL ? killing(s.container) : call('signal_all', `${s.number}`, ...cgroupsOf(s.container)),
+    run: s => ended(signalAll(s.container, s.number, s.as)),
+  },
+  'end-now': {
+    because: 'It ends, and then its supervisor, which cleans up. kill(1), cgroups(7)',
+    shell: s => [killing(s.container), call('await_end', `${s.container.supervisor.pid}`)],
+    run: s => {
+      endNow(s.container, s.as)
+      return undefined
+    },
+  },
+  'remove-container': {
+    because:
+      'What is kept of it: state, log, what is left of its cgroups; its root, if it is the same one still. rm(1)',
+    shell: ({container: {cgroups, directory, root}, made}) => [
+      ...(made
+        ? [
+            `[ "$(stat -c %d:%i ${quote(root)})" != ${made.dev}:${made.ino} ] || rm -rf --one-file-system ${quote(root)}`,
+          ]
+        : []),
+      ...ownCgroups(cgroups).map(at => `[ ! -d ${quote(at)} ] || rmdir ${quote(at)}`),
+      `rm -rf ${quote(directory)}`,
+    ],
+    run: s => ended(removeContainer(s.container, s.made, s.as)),
+  },
+}
