@@ -108,7 +108,7 @@ asRoot('exercise 2: 5% of a CPU, and all of it once that is lifted', () => {
   // On a machine that is busy otherwise, what it gets is what one beside it gets, which has never had a limit.
   const [user = 0, system = 0] = (lines[8] ?? '').split(' ').map(Number)
   const whole = IN_GUEST ? at(3) - at(2) : (user + system) / 100
-  assert.ok(lifted > (IN_GUEST ? 0.8 : 0.5) * whole, `${lifted} of ${whole} s`)
+  assert.ok(lifted > 0.5 * whole, `${lifted} of ${whole} s`)
   assert.match(stderr, /^hew enter: held back \d+\.\d s of CPU$/m)
 })
 
@@ -241,7 +241,7 @@ asRoot('a container that made cgroups of its own, or was killed, leaves none', (
 asRoot('a process that runs: limits at once, all or none, and lifted again', () => {
   const {stdout, stderr} = lab(`
     sh -c 'sleep 100 & sleep 100 & wait' & p=$!
-    until [ "$(pgrep -c -x -P $p sleep)" = 2 ]; do sleep 0.1; done
+    until [ "$(wc -w </proc/$p/task/$p/children)" = 2 ]; do sleep 0.1; done
     hew limit --quiet --memory 50M --pids 9 --cpu 50% $p || exit
     hew limit --json $p
     hew limit --pids 7 --memory 60M --set cpu.max=much $p; echo $?

@@ -153,11 +153,9 @@ asRoot('limits, verdict, name: each replay has its own', () => {
   const directory = fs.mkdtempSync(`${here}/verdicts-`)
   // The cgroup is called so, too, and by nobody else's.
   const name = `replay-${process.pid}-limited`
-  const document = shell(
-    `hew enter --help >/dev/null; printf '%s' "$(hew mkroot --empty --json ${directory}/${name})"`,
-  )
+  const document = hew('mkroot', '--empty', '--json', `${directory}/${name}`)
   assert.is(document.status, 0, document.stderr)
-  fs.cpSync(root, `${directory}/${name}`, {recursive: true, verbatimSymlinks: true})
+  run('cp', ['-a', `${root}/.`, `${directory}/${name}`])
   const planned = run(
     '/bin/sh',
     [
