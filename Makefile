@@ -1,6 +1,7 @@
 # make         dist/hew, the one static binary
 # make demo    builds, and shows the whole lesson; DEMO=step, DEMO=fast; GUEST=1: in the test kernel, with cgroup v2
 # make test    builds, and runs every test
+# make picture the README's picture of the demo, made of what it really shows
 # make lint    types, style, shell scripts, C warnings
 # make bench   how fast it is, beside others; with ONLY=start,copy: only that. INSTALL=no: beside those that are there
 # make release dist/hew-VERSION-linux-x64.xz, and its checksum
@@ -29,7 +30,7 @@ LINT_PACKAGES := shellcheck
 BENCH_PACKAGES := bubblewrap crun dracut-core pax-utils procps python3-pyelftools runc util-linux
 
 .DELETE_ON_ERROR:
-.PHONY: all demo man test lint bench release guest clean test-packages lint-packages release-packages
+.PHONY: all demo man picture test lint bench release guest clean test-packages lint-packages release-packages
 
 all: dist/hew
 
@@ -37,6 +38,9 @@ all: dist/hew
 demo: dist/hew $(if $(GUEST),test-packages)
 	@$(if $(GUEST),$(TSX) test/guest/guest.ts --timeout 900 \
 	    "test/guest/fresh debian /bin/sh -c 'hew demo --pace $(or $(DEMO),fast); exit \$$?'",dist/hew demo)
+
+picture: dist/hew
+	@$(TSX) lib/build/picture.ts dist/hew lib/demo/demo.svg
 
 test: dist/hew test-packages
 	@$(TSX) test/run.ts

@@ -255,7 +255,7 @@ const LITTLE = 80 * MIB
 /** grep(1) takes in a whole line, and this one has no end. */
 const HOG = 'yes | tr \\\\n x | head -c 60000000 | grep -c x'
 const HOG_TOOLS = 'sh,yes,tr,head,grep'
-const FIVE = 'for i in 1 2 3 4 5; do sleep 1 & echo $i; done; wait'
+const FIVE = 'for i in 1 2 3 4 5; do sleep 2 & echo $i; done; wait'
 const BOMB = 'fork() { fork | fork & }; fork; wait'
 
 const ready: Chapter = {

@@ -10,14 +10,27 @@ import {HEW, type Outcome, readyForLimits, requires, run, scratch, until} from '
 const tests = suite('demo')
 readyForLimits()
 
-/** Cgroups, states and directories that a lesson has made: those with its own number, or anybody's. */
-function left(pid = '[0-9]*'): string[] {
+/** Cgroups, states and directories that a lesson has made: those with its number. */
+function left(pid: string): string[] {
   const names = [`lesson-${pid}*`, `by-hand-${pid}`]
   const where = ['/sys/fs/cgroup', '/run/hew', '/var/lib/hew'].filter(at => fs.existsSync(at))
   const words = names.flatMap((name, i) => [...(i > 0 ? ['-o'] : []), '-name', name])
   return run('find', [...where, ...words])
     .stdout.split('\n')
     .filter(line => line !== '')
+}
+
+/** The lines of the README's picture, as text. */
+function svgText(): string {
+  const entities: Record<string, string> = {'&lt;': '<', '&gt;': '>', '&amp;': '&'}
+  const svg = fs.readFileSync(path.resolve(import.meta.dirname, '../../lib/demo/demo.svg'), 'utf8')
+  return svg.replace(/<[^>]*>/g, '').replace(/&\w+;/g, entity => entities[entity]!)
+}
+
+/** What is typed in it, but for the number of the run. */
+function typed(text: string): string[] {
+  const lines = [...text.matchAll(/^ +(?:by hand|hew) {2}\$ (.*)$/gm)].map(([, line]) => line!)
+  return lines.map(line => line.replace(/lesson-\d+/g, 'lesson-N'))
 }
 
 /** Its own directory for what is temporary, in which nothing may stay. */
@@ -28,7 +41,7 @@ function place(): {env: Record<string, string>; temporary: string} {
 
 function demo(env: Record<string, string | undefined> = {}): Outcome {
   const own = place()
-  const outcome = run(HEW, ['demo'], {env: {...own.env, ...env}, timeout: 300_000})
+  const outcome = run(HEW, ['demo'], {env: {...own.env, ...env}, timeout: 600_000})
   assert.equal(fs.readdirSync(own.temporary), [])
   return outcome
 }
@@ -39,7 +52,6 @@ requires(
   'bash',
   'debootstrap',
 )('each line of it does what it says, and nothing is left', () => {
-  const before = left()
   const {stdout, stderr, status} = demo()
   assert.is(status, 0, `${stderr}${stdout}`)
   assert.is(stderr, '')
@@ -56,7 +68,15 @@ requires(
   ])
     assert.ok(titles.includes(title), title)
   assert.not.match(stdout, /\x1b/)
-  assert.equal(left(), before)
+  const picture = typed(svgText())
+  assert.is(picture.length, 8)
+  const now = typed(stdout)
+  assert.equal(
+    picture.filter(line => !now.includes(line)),
+    [],
+    'the picture is stale: make picture',
+  )
+  assert.equal(left(/lesson-(\d+)/.exec(stdout)![1]!), [])
 })
 
 requires(
@@ -107,6 +127,7 @@ requires(
   tests,
   'root',
   'bash',
+  'native',
 )('interrupted in the middle, it leaves nothing', () => interrupted(/^4\.2 [\s\S]*by hand/m, 'SIGINT'))
 
 requires(
