@@ -52,6 +52,7 @@ const PID = `cp "$(command -v sleep)" ${TOKEN}; ./${TOKEN} 60 & pid=$!`
 const BEFORE: [line: RegExp, before: {line: string} | {unrun: string}][] = [
   [/--debootstrap/, {unrun: 'it takes a mirror of Debian; test/system/mkroot.test.ts has one of its own'}],
   [/^systemd-run/, {unrun: 'it takes systemd as PID 1'}],
+  [/^hew demo/, {unrun: 'it takes a minute; test/system/demo.test.ts does it'}],
   [/^make /, {unrun: 'it is what runs this'}],
   [/--watch/, {unrun: 'it takes a terminal; test/system/ps-watch.test.ts has one'}],
   [/--name lesson/, {unrun: 'it takes a terminal; test/system/terminal.test.ts has one'}],
