@@ -76,7 +76,7 @@ requires(
     [],
     'the picture is stale: make picture',
   )
-  assert.equal(left(/lesson-(\d+)/.exec(stdout)![1]!), [])
+  assert.equal(left(/--name lesson-(\d+) /.exec(stdout)![1]!), [])
 })
 
 requires(
