@@ -134,9 +134,10 @@ static int write_keys(pid_t container) {
     struct termios settings;
     bool known = !tcgetattr(slave, &settings);
     const char *from = keys.bytes + keys.at;
+    pid_t group = tcgetpgrp(master); /* asked before the key ends the session: then nobody's is in the foreground */
     if (!write_out(&keys, master, sizeof keys.bytes)) hang_up();
     last = known ? signal_of(from, keys.bytes + keys.at, &settings) : 0;
-    if (last && tcgetpgrp(master) != container) last = 0;
+    if (group != container) last = 0;
     return last;
 }
 
