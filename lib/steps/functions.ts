@@ -443,30 +443,12 @@ processes() {
   freeze: {
     does: 'freeze CGROUP: until all in it stand still; v2 and v1 have a file for it',
     needs: ['until_it'],
-    text: `
-freeze() {
-    if [ -e "$1/cgroup.freeze" ]; then
-        echo 1 >"$1/cgroup.freeze"
-        until_it grep -qx 'frozen 1' "$1/cgroup.events"
-    elif [ -e "$1/freezer.state" ]; then
-        echo FROZEN >"$1/freezer.state"
-        until_it grep -qx FROZEN "$1/freezer.state"
-    fi
-}`,
+    text: changing('freeze', 1, 'FROZEN'),
   },
   thaw: {
     does: 'thaw CGROUP',
     needs: ['until_it'],
-    text: `
-thaw() {
-    if [ -e "$1/cgroup.freeze" ]; then
-        echo 0 >"$1/cgroup.freeze"
-        until_it grep -qx 'frozen 0' "$1/cgroup.events"
-    elif [ -e "$1/freezer.state" ]; then
-        echo THAWED >"$1/freezer.state"
-        until_it grep -qx THAWED "$1/freezer.state"
-    fi
-}`,
+    text: changing('thaw', 0, 'THAWED'),
   },
   until_it: {
     does: 'until_it COMMAND...: holds, ten seconds at most',
@@ -585,6 +567,20 @@ interface Shared {
   does: string
   needs: string[]
   text: string
+}
+
+/** The function that stops what is in a cgroup, or lets it go on: v2's number and v1's word for it. */
+function changing(name: string, frozen: 0 | 1, state: 'FROZEN' | 'THAWED'): string {
+  return `
+${name}() {
+    if [ -e "$1/cgroup.freeze" ]; then
+        echo ${frozen} >"$1/cgroup.freeze"
+        until_it grep -qx 'frozen ${frozen}' "$1/cgroup.events"
+    elif [ -e "$1/freezer.state" ]; then
+        echo ${state} >"$1/freezer.state"
+        until_it grep -qx ${state} "$1/freezer.state"
+    fi
+}`
 }
 
 export type FunctionName = keyof typeof FUNCTIONS
