@@ -60,6 +60,22 @@ export function shell(line: string, options: Spawning = {}): Outcome {
   return run('/bin/sh', ['-c', `hew() { '${HEW}' "$@"; }; ${line}`], options)
 }
 
+/** Names that a script must not stumble over. */
+export const HOSTILE = [
+  'a b',
+  "it's",
+  '"quoted"',
+  '$(touch pwned)',
+  '`touch pwned`',
+  '-rf',
+  'new\nline',
+  'end\n',
+  '\\back',
+  '*',
+  '#',
+  'é😀',
+]
+
 /** A directory that is gone when the process ends, whatever happens. */
 export function scratch(): string {
   const path = mkdtempSync(join(tmpdir(), 'hew-test-'))

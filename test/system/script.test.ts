@@ -2,7 +2,7 @@ import {createHash} from 'node:crypto'
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
+import {HEW, HOSTILE, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
 
 /**
  * `--dry-run`: what it prints does what the command does. The command is run, what it made is noted and removed, and then
@@ -28,22 +28,7 @@ const SHELLS: Shell[] = [
   {name: 'busybox', words: ['env', '-i', `PATH=${applets}`, `${applets}/sh`], coarse: true},
 ]
 
-/** Names that a script must not stumble over. */
-const HOSTILE = [
-  'a b',
-  "it's",
-  '"quoted"',
-  '$(touch pwned)',
-  '`touch pwned`',
-  '-rf',
-  'new\nline',
-  'end\n',
-  '\\back',
-  '*',
-  '#',
-  'é😀',
-  '$HOME',
-]
+const NAMES = [...HOSTILE, '$HOME']
 
 /** A root, and a cgroup, that no other test makes. */
 const UNIQUE = `by-hand-${process.pid}`
@@ -189,7 +174,7 @@ asRoot('a fresh root is only named', () => {
 function everything(at: string): void {
   clear(at)
   fs.mkdirSync(`${at}/dir/deep`, {recursive: true})
-  for (const [i, name] of HOSTILE.entries()) {
+  for (const [i, name] of NAMES.entries()) {
     fs.writeFileSync(`${at}/${name}`, name, {mode: 0o600 + i})
     fs.mkdirSync(`${at}/dir/${name}`)
     fs.symlinkSync(name, `${at}/dir/${name}/${name}`)
@@ -285,12 +270,12 @@ asRoot('mkroot --from TAR --into: an archive is not followed out of the root', (
 })
 
 asRoot('hostile names of roots', () => {
-  for (const name of HOSTILE)
+  for (const name of NAMES)
     same({place: `${here}/place`, words: ['mkroot', `${here}/place/${name}`, '--empty']})
 })
 
 asRoot('copy-deps: into a root with links of its own; a second time; --force, --keep-setuid', () => {
-  const program = `${here}/tools/${HOSTILE.find(name => name.includes('touch'))}`
+  const program = `${here}/tools/${NAMES.find(name => name.includes('touch'))}`
   fs.mkdirSync(`${here}/tools`, {mode: 0o2751})
   fs.chownSync(`${here}/tools`, 12, 34)
   fs.copyFileSync('/bin/true', program)
