@@ -20,7 +20,8 @@ export default command(
       signal: {
         short: 's',
         value: 'SIGNAL',
-        help: 'as kill(1) has them: TERM, SIGTERM or 15; 0 only asks whether it runs',
+        bare: /^(\d+|[A-Z][A-Z\d+-]+)$/,
+        help: 'as kill(1) has them: TERM, SIGTERM or 15, and -TERM or -15 for short; 0 only asks whether it runs',
       },
       all: {help: 'to every process in it, at once'},
       ...CHANGES,
@@ -28,7 +29,7 @@ export default command(
     examples: [
       ['hew kill web', 'asks the command of web to end'],
       ['hew kill -s HUP web', 'as `kill -HUP` does for a daemon'],
-      ['hew kill -s KILL --all web', 'ends everything in it, now'],
+      ['hew kill -9 --all web', 'ends everything in it, now'],
     ],
     run: async ({options: {signal = 'TERM', all, ...given}, operands}) => {
       const number = signalNumber(signal)

@@ -6,6 +6,8 @@ import {nearest} from '../nearest.ts'
 export interface Option {
   /** The one-letter form, without its dash. */
   short?: string
+  /** Values that may stand behind a dash alone, as kill(1) takes `-9` and `-HUP`. */
+  bare?: RegExp
   /** What the value is called in the help, e.g. `DIR`; an option without it is a switch. */
   value?: string
   /** May be given more than once. */
@@ -53,7 +55,7 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
       throw unknownOption(word, names)
     },
   }
-  const parsed = split(affirmed(words, names), settings, names)
+  const parsed = split(named(affirmed(words, names), table), settings, names)
   const operands = stopEarly ? tail(words, parsed._.length) : [...parsed._, ...(parsed['--'] ?? [])]
   const given = words.slice(0, words.length - operands.length)
   const options: Record<string, string | string[] | boolean | undefined> = {}
@@ -67,6 +69,16 @@ function affirmed(words: string[], names: string[]): string[] {
   return words.map((word, i) =>
     word.startsWith('--no-') && names.includes(word.slice(2)) && (end < 0 || i < end) ? `${word}=true` : word,
   )
+}
+
+/** `-9` is what `--signal=9` is, where the table says so. */
+function named(words: string[], table: Options): string[] {
+  const bare = Object.entries(table).filter(([, option]) => option.bare)
+  const end = words.indexOf('--')
+  return words.map((word, i) => {
+    const [name] = bare.find(([, option]) => word[0] === '-' && option.bare!.test(word.slice(1))) ?? []
+    return name === undefined || (end >= 0 && i > end) ? word : `--${name}=${word.slice(1)}`
+  })
 }
 
 function split(words: string[], settings: minimist.Opts, names: string[]): minimist.ParsedArgs {

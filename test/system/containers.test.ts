@@ -107,7 +107,7 @@ asRoot('kill: TERM ends it, handled or not; other signals arrive; wait tells how
       }),
   )
   assert.equal(hew('kill', '-s', '0', handles.id), {stdout: '', stderr: '', status: 0})
-  hew('kill', '-s', 'USR1', handles.id)
+  hew('kill', '-USR1', handles.id)
   const root = `/proc/${stateOf(handles.id).pid}/root`
   await until('USR1 arrives', () => fs.existsSync(`${root}/tmp/got`), 20)
   for (const child of waiting) await waits(child)
@@ -147,7 +147,7 @@ asRoot('a fork bomb does not outrun kill --all', async () => {
     [],
     limited('--pids 60'),
   )
-  assert.is(hew('kill', '--all', '-s', '9', one.id).status, 0)
+  assert.is(hew('kill', '--all', '-9', one.id).status, 0)
   assert.is((await one.ended).status, 137)
   assertGone(one.id)
 })

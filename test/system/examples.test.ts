@@ -124,6 +124,7 @@ function wrong(words: string[], known: Command[]): string | undefined {
       if (command.stopEarly) return undefined
       continue
     }
+    if (Object.values(options).some(({bare}) => bare?.test(word.slice(1)))) continue
     const [, long, short] = /^--([\w-]+)|^-(\w)/.exec(word) ?? []
     const option = long ? options[long] : Object.values(options).find(option => option.short === short)
     if (!option) return `${name} has no option ${word}`

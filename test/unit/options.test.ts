@@ -36,6 +36,14 @@ test('a switch whose name begins with no', () => {
   assert.throws(() => parse(own, ['--no-trunc=x']), /is a switch and takes no value/)
 })
 
+test('a value behind a dash alone', () => {
+  const own = {signal: {short: 's', value: 'SIGNAL', bare: /^(\d+|[A-Z]+)$/, help: ''}} as const
+  assert.equal(parse(own, ['-9', 'web']), {options: {signal: '9'}, operands: ['web']})
+  assert.equal(parse(own, ['-HUP', '--', '-9']), {options: {signal: 'HUP'}, operands: ['-9']})
+  assert.throws(() => parse(own, ['-9', '-s', 'HUP']), '--signal is given 2 times')
+  assert.throws(() => parse(own, ['-x']), 'unknown option -x')
+})
+
 test('numbers stay text', () => {
   const {options, operands} = parse(table, ['--root', '007', '08'])
   assert.is(options.root, '007')
