@@ -23,6 +23,9 @@ const options = {
   list: {short: 'l', help: 'copy nothing: print what would be copied, from where and why'},
   force: {short: 'f', help: 'replace files that are there already and differ'},
   'keep-setuid': {help: 'keep the setuid and setgid bits of files'},
+  hardlink: {
+    help: "hard links to this machine's files in place of copies, where the root is on the same file system: who writes into one writes into both",
+  },
   'library-path': {value: 'DIR:...', help: 'look for libraries here first, as LD_LIBRARY_PATH does'},
   dlopen: {
     value: 'PRIORITY',
@@ -40,6 +43,7 @@ export default command(
     usage: '[-r ROOT] [OPTIONS] PROGRAM...',
     description: [
       'A PROGRAM is a name (looked up in PATH) or a path. Its libraries are found as the loader would find them, a script brings its interpreter; links stay links. Nothing of what is copied is ever executed, and nothing is written outside ROOT, whatever links it holds.',
+      "With --hardlink the root takes no space, and its programs are this machine's own: root in a container could change them, so the document says that the root is read-only, and with -r it is for you to say: 'hew enter --read-only -r ROOT'. What cannot be linked is copied: what is on another file system, what an ordinary user does not own (fs.protected_hardlinks), and setuid files, unless --keep-setuid is given.",
       'What is there already and the same is not copied again. Exit status: 1 when something that a program needs is nowhere to be found; then nothing has been copied.',
     ],
     options,
@@ -62,12 +66,13 @@ export default command(
       if (needed.missing.length > 0) throw new HewError(missingText(needed.missing), EXIT.missing)
       if (!from) return write(1, given.json ? `${JSON.stringify(needed.items)}\n` : listing(needed))
       const {items} = needed
-      const document = withShell(from.configuration, items, from.root)
-      const text = describe(document, () => summary(from.root, operands, items), {
+      const shelled = withShell(from.configuration, items, from.root)
+      const document = given.hardlink ? {...shelled, root: {...shelled.root!, readonly: true}} : shelled
+      const text = describe(document, () => summary(from.root, operands, items, given.hardlink), {
         quiet: given.quiet,
         json: given.json || given['dry-run'],
       })
-      const copies = copyPlan(items, {setuid: given['keep-setuid'], force: given.force})
+      const copies = copyPlan(items, {setuid: given['keep-setuid'], force: given.force, link: given.hardlink})
       const plan: Plan = [
         {do: 'begin'},
         {do: 'root', path: from.root},
@@ -136,13 +141,13 @@ function withShell(configuration: Configuration, items: Item[], root: string): C
     : {...configuration, process: {...configuration.process!, args: [shell]}}
 }
 
-function summary(root: string, programs: string[], items: Item[]): [string, string][] {
+function summary(root: string, programs: string[], items: Item[], linked: boolean): [string, string][] {
   const files = items.filter(({kind}) => kind === 'file')
   const bytes = files.reduce((sum, item) => sum + fs.statSync(item.path).size, 0)
   return [
     ['root', root],
     ['programs', programs.join(' ')],
     ['files', `${files.length}, ${(bytes / 1e6).toFixed(1)} MB`],
-    ['next', `hew enter -r ${quote(root)}`],
+    ['next', `hew enter ${linked ? '--read-only ' : ''}-r ${quote(root)}`],
   ]
 }

@@ -142,7 +142,7 @@ export function populated(layout: Layout, {items, files, links}: Contents): Plan
     ...base,
     ...copyPlan(
       items.filter(item => !there.has(item.path)),
-      {setuid: false, force: false},
+      {setuid: false, force: false, link: false},
     ),
     ...links.map(([path, target]) => ({do: 'symlink', target, path}) as const),
     ...files.map(([path, content]) => ({do: 'put', mode: 0o644, path, content}) as const),

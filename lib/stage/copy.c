@@ -237,6 +237,62 @@ bool settle(int parent, const char *temporary, const char *name, bool replace, c
     return true;
 }
 
+/* ---- hard links ---- */
+
+static struct inodes links; /* inodes with more than one name, and where they were copied to */
+static struct copied {
+    int place;
+    char *name;
+} *copies;
+static int copy_count;
+
+bool link_again(const struct stat *st, int parent, const char *name) {
+    int number = st->st_nlink > 1 ? inodes_find(&links, st) : -1;
+    if (number < 0) return false;
+    struct stat first, there;
+    int fd = place_open(copies[number].place, O_PATH);
+    bool done = fd >= 0 && !linkat(fd, copies[number].name, parent, name, 0);
+    if (done) journal_created(parent, name);
+    else if (fd >= 0 && errno == EEXIST)
+        done = !fstatat(fd, copies[number].name, &first, AT_SYMLINK_NOFOLLOW) && !fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) &&
+               first.st_ino == there.st_ino && first.st_dev == there.st_dev;
+    if (fd >= 0) close(fd);
+    return done;
+}
+
+void remember_link(const struct stat *st, int parent, const char *name) {
+    if (st->st_nlink < 2) return;
+    copies = reallocarray(copies, (size_t)copy_count + 1, sizeof *copies);
+    char *kept = strdup(name);
+    if (!copies || !kept) fail(ENOMEM, "cannot remember so many links");
+    copies[copy_count] = (struct copied){place_of(parent), kept};
+    inodes_put(&links, st, copy_count++);
+}
+
+/* The descriptor's own file, whatever its path leads to by now. */
+static int link_descriptor(int in, int parent, const char *name) {
+    if (!linkat(in, "", parent, name, AT_EMPTY_PATH)) return 0;
+    if (errno != ENOENT) return -1; /* that takes CAP_DAC_READ_SEARCH, open(2) on O_TMPFILE */
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", in);
+    return linkat(AT_FDCWD, link, parent, name, AT_SYMLINK_FOLLOW);
+}
+
+/* False where it has to be copied: bits of its mode must not be had, and they are the file's own; or there can be no link. */
+static bool temporary_link(const struct copy *copy, int in, const struct stat *st, int parent, char name[TEMPORARY]) {
+    static bool told;
+    if (st->st_mode & 07777 & ~copy->keep) return false;
+    int failed;
+    do {
+        temporary_name(name);
+        failed = link_descriptor(in, parent, name);
+    } while (failed && errno == EEXIST);
+    if (!failed) journal_created(parent, name);
+    else if (!told) say("what cannot be linked is copied, %s is the first: %s", copy->source, strerror(errno));
+    told = told || failed;
+    return !failed;
+}
+
 /* ---- a file, a link ---- */
 
 /* False: the same file is there already. A different one is the end, unless it is to be replaced. */
@@ -266,10 +322,8 @@ static bool differs(const struct copy *copy, int in, const struct stat *st, int 
     refuse(EEXIST, "%s exists and differs from %s (same size, other content)", path, copy->source);
 }
 
-void copy_file(const struct copy *copy, int in, const struct stat *st, int parent, const char *name) {
-    if (!differs(copy, in, st, parent, name)) return;
-    char temporary[TEMPORARY];
-    int out = temporary_file(parent, temporary, copy->path);
+static void temporary_copy(const struct copy *copy, int in, const struct stat *st, int parent, char name[TEMPORARY]) {
+    int out = temporary_file(parent, name, copy->path);
     copy_contents(in, st, out, copy->source, copy->path);
     /* In this order: a change of owner takes the setuid bits and the capabilities away. */
     mode_t mode = st->st_mode & copy->keep;
@@ -278,6 +332,12 @@ void copy_file(const struct copy *copy, int in, const struct stat *st, int paren
     if (!set_mode(out, mode)) fail(errno, "cannot change the mode of %s", in_root(copy->path));
     if (futimens(out, (struct timespec[]){st->st_atim, st->st_mtim})) fail(errno, "cannot set the times of %s", in_root(copy->path));
     close(out);
+}
+
+void copy_file(const struct copy *copy, int in, const struct stat *st, int parent, const char *name) {
+    if (!differs(copy, in, st, parent, name)) return;
+    char temporary[TEMPORARY];
+    if (!copy->link || !temporary_link(copy, in, st, parent, temporary)) temporary_copy(copy, in, st, parent, temporary);
     if (settle(parent, temporary, name, copy->force, copy->path)) return;
     /* Another hew was faster: what it made is either the same, or the end. */
     if (differs(copy, in, st, parent, name)) refuse(EEXIST, "%s comes and goes", in_root(copy->path));

@@ -323,6 +323,7 @@ static void step_copy(void) {
     for (const char *flag = word(); *flag; flag++) {
         if (*flag == 's') copy.keep |= S_ISUID | S_ISGID;
         else if (*flag == 'f') copy.force = true;
+        else if (*flag == 'l') copy.link = true;
         else if (*flag != '-') fail(0, "the step copy has no flag '%c'", *flag);
     }
     const char *name;
@@ -337,7 +338,10 @@ static void step_copy(void) {
     }
     if (!S_ISREG(st.st_mode)) refuse(EINVAL, "%s is %s, not a file", copy.source, kind(st.st_mode));
     int parent = parent_of(copy.path, &name);
-    copy_file(&copy, in, &st, parent, name);
+    if (!link_again(&st, parent, name)) {
+        copy_file(&copy, in, &st, parent, name);
+        remember_link(&st, parent, name);
+    }
     close(parent);
     close(in);
 }
@@ -421,7 +425,7 @@ const struct step file_steps[] = {
     {"adopt", step_adopt},             /* others write into the claimed root too: undoing empties it */
     {"mkdir", step_mkdir},             /* MODE PATH: or it is a directory already */
     {"directory", step_directory},     /* SOURCE PATH: with the attributes of SOURCE */
-    {"copy", step_copy},               /* FLAGS SOURCE PATH: s keep setuid, f replace, - neither */
+    {"copy", step_copy},               /* FLAGS SOURCE PATH: s keep setuid, f replace, l link, - none */
     {"symlink", step_symlink},         /* TARGET PATH */
     {"relink", step_relink},           /* TARGET PATH: as symlink, whatever else is there */
     {"write", step_write},             /* MODE PATH CONTENT */

@@ -88,11 +88,15 @@ struct copy {
     const char *source, *path; /* for messages */
     mode_t keep;               /* bits of the mode that are kept */
     bool force;
+    bool link;                 /* the same file, where there can be links to it, and no copy */
 };
 void copy_file(const struct copy *copy, int in, const struct stat *st, int parent, const char *name);
 void copy_symlink(const char *target, const struct stat *st, int parent, const char *name, const char *path);
 /* The same, whatever else is there; only a directory stays. */
 void replace_by_symlink(const char *target, int parent, const char *name, const char *path);
+/* Under its second name a file that was copied becomes a link to the copy; false: there is none. */
+bool link_again(const struct stat *st, int parent, const char *name);
+void remember_link(const struct stat *st, int parent, const char *name);
 /* "a directory", "a link", ... */
 const char *kind(mode_t mode);
 /* A device was refused; the first time it says so. */

@@ -22,13 +22,6 @@ static char *path;
 static size_t path_room;
 static const char *source_path;
 
-static struct inodes links; /* inodes with more than one name, and where they were copied to */
-static struct copied {
-    int place;
-    char *name;
-} *copies;
-static int copy_count;
-
 static void path_is(size_t length, const char *name) {
     size_t size = strlen(name) + 2;
     if (length + size > path_room) {
@@ -104,31 +97,6 @@ static void leave_directory(void) {
     close(out);
 }
 
-/* Under its second name a file becomes a link again. */
-static bool link_again(const struct stat *st, const char *name) {
-    int number = st->st_nlink > 1 ? inodes_find(&links, st) : -1;
-    if (number < 0) return false;
-    struct stat first, there;
-    int fd = place_open(copies[number].place, O_PATH);
-    bool done = fd >= 0 && !linkat(fd, copies[number].name, trail_here(&to), name, 0);
-    if (done) journal_created(trail_here(&to), name);
-    else if (fd >= 0 && errno == EEXIST)
-        done = !fstatat(fd, copies[number].name, &first, AT_SYMLINK_NOFOLLOW) &&
-               !fstatat(trail_here(&to), name, &there, AT_SYMLINK_NOFOLLOW) && first.st_ino == there.st_ino &&
-               first.st_dev == there.st_dev;
-    if (fd >= 0) close(fd);
-    return done;
-}
-
-static void remember_link(const struct stat *st, const char *name) {
-    if (st->st_nlink < 2) return;
-    copies = reallocarray(copies, (size_t)copy_count + 1, sizeof *copies);
-    char *kept = strdup(name);
-    if (!copies || !kept) fail(ENOMEM, "cannot remember so many links");
-    copies[copy_count] = (struct copied){place_of(trail_here(&to)), kept};
-    inodes_put(&links, st, copy_count++);
-}
-
 static void copy_regular(const char *name) {
     struct stat st;
     int in = openat(trail_here(&from), name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -177,13 +145,13 @@ static void copy_entry(const char *name, const struct stat *root) {
         if (st.st_ino != root->st_ino || st.st_dev != root->st_dev) enter_directory(name);
         return;
     }
-    if (S_ISSOCK(st.st_mode) || link_again(&st, name)) return;
+    if (S_ISSOCK(st.st_mode) || link_again(&st, trail_here(&to), name)) return;
     switch (st.st_mode & S_IFMT) {
     case S_IFREG: copy_regular(name); break;
     case S_IFLNK: copy_link(name, &st); break;
     default: copy_node(name, &st);
     }
-    remember_link(&st, name);
+    remember_link(&st, trail_here(&to), name);
 }
 
 void step_copy_tree(void) {

@@ -22,8 +22,8 @@ export interface FileSteps {
   mkdir: {path: string; mode: number}
   /** As mkdir, with mode, owner, times and attributes of the machine's directory of that path. */
   directory: {path: string}
-  /** The machine's file of that path with its owner, mode, times, holes and attributes. */
-  copy: {path: string; setuid?: boolean; force?: boolean}
+  /** The machine's file of that path with its owner, mode, times, holes and attributes; `link`: that file itself, where that can be. */
+  copy: {path: string; setuid?: boolean; force?: boolean; link?: boolean}
   /** Everything in a directory of the machine. */
   'copy-tree': {source: string}
   /** The entries of a tar archive. hew reads them, and the stage makes them (lib/stage/archive.c). */
@@ -85,9 +85,9 @@ export const fileSteps: Table<FileSteps> = {
     check: unchecked,
   },
   copy: {
-    because: 'Files as on this machine: owner, mode, times, attributes. cp(1), xattr(7)',
-    shell: s => call('copy', ...when(s.setuid, '-s'), ...when(s.force, '-f'), s.path),
-    words: s => [`${s.setuid ? 's' : ''}${s.force ? 'f' : ''}` || '-', s.path, s.path],
+    because: 'Files as on this machine: owner, mode, times, attributes. cp(1), ln(1), xattr(7)',
+    shell: s => call('copy', ...when(s.setuid, '-s'), ...when(s.force, '-f'), ...when(s.link, '-l'), s.path),
+    words: s => [`${s.setuid ? 's' : ''}${s.force ? 'f' : ''}${s.link ? 'l' : ''}` || '-', s.path, s.path],
     check: unchecked,
   },
   'copy-tree': {

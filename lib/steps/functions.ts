@@ -133,28 +133,51 @@ same_file() {
 }`,
   },
   copy: {
-    does: "copy [-s] [-f] FILE: the same file in the root, with owner, mode, times and attributes (BusyBox' cp keeps whole seconds,\nand no attributes). -s: with setuid and setgid bits. -f: what is there and differs is replaced.",
+    does: "copy [-s] [-f] [-l] FILE: the same file in the root, with owner, mode, times and attributes (BusyBox' cp keeps whole\nseconds, and no attributes); of a second name of the same file it is a link. -s: with setuid and setgid bits. -f: what is\nthere and differs is replaced. -l: a hard link, where there can be one.",
     needs: ['beneath', 'is_there', 'same_file', 'refuse'],
     text: `
+copied=
 copy() {
     keep=01777
     force=
+    link=
     while :; do
         case $1 in
             -s) keep=07777 ;;
             -f) force=yes ;;
+            -l) link=yes ;;
             *) break ;;
         esac
         shift
     done
     beneath "$1"
-    mode=$(printf %o $((0$(stat -Lc %a "$1") & keep)))
+    about=$(stat -Lc '%a %h %d:%i' "$1")
+    own=\${about%% *}
+    mode=$(printf %o $((0$own & keep)))
+    first=
+    case $about in
+        *' 1 '*) ;;
+        *)
+            inode=\${about##* }
+            case $copied in
+                *"//$inode "*)
+                    first=\${copied##*"//$inode "}
+                    first=\${first%%//*}
+                    ;;
+                *) copied="$copied//$inode $at//" ;;
+            esac
+            ;;
+    esac
     if is_there "$at"; then
         if same_file "$1" "$at" "$mode"; then return; fi
         if [ -d "$at" ] && [ ! -L "$at" ]; then refuse "$at is a directory already"; fi
         [ -n "$force" ] || refuse "$at exists and differs from $1"
         rm -f "$at"
+    elif [ -n "$first" ]; then
+        ln "$first" "$at"
+        return
     fi
+    if [ -n "$link" ] && [ "$mode" = "$own" ] && ln "$1" "$at"; then return; fi
     cp -aL "$1" "$at"
     [ "$keep" = 07777 ] || chmod "$mode" "$at"
     touch -r "$1" "$at"

@@ -150,6 +150,111 @@ asRoot('a link that leads elsewhere: refused, unless --force; a directory in its
   )
 })
 
+/** Files and links, by what a process in the root would find: where it is on this machine, or that it is not that file. */
+const isMachines = (root: string, path: string): boolean => {
+  const [one, other] = [fs.statSync(`${root}${path}`), fs.statSync(path)]
+  return one.ino === other.ino && one.dev === other.dev
+}
+/** A program with two names, on the file system of the roots, which needs nothing: libraries may be on another one. */
+function tools(mode: number): string {
+  const at = `${here}/tools-${roots++}`
+  fs.mkdirSync(at)
+  fs.writeFileSync(`${at}/program`, 'a shell runs this\n')
+  fs.chmodSync(`${at}/program`, mode)
+  fs.linkSync(`${at}/program`, `${at}/second`)
+  return at
+}
+
+asRoot('--hardlink: the same files, and the document says read-only; setuid files are copied', () => {
+  const plain = tools(0o755)
+  const setuid = tools(0o4755)
+  const root = emptyRoot()
+  const programs = [`${plain}/program`, `${setuid}/program`, `${setuid}/second`]
+  const {stdout, stderr, status} = hew('copy-deps', '--json', '--hardlink', '-r', root, ...programs)
+  assert.equal([stderr, status], ['', 0])
+  assert.is(JSON.parse(stdout).root.readonly, true)
+  assert.ok(isMachines(root, `${plain}/program`))
+  const mode = (path: string): number => fs.statSync(path).mode & 0o7777
+  assert.equal([mode(`${root}${setuid}/program`), mode(`${setuid}/program`)], [0o755, 0o4755])
+  assert.is(fs.statSync(`${root}${setuid}/second`).nlink, 2)
+  const before = fs.statSync(`${plain}/program`).nlink
+  copied(root, '--hardlink', ...programs)
+  copied(root, ...programs)
+  assert.is(fs.statSync(`${plain}/program`).nlink, before)
+  const kept = emptyRoot()
+  copied(kept, '--hardlink', '--keep-setuid', `${setuid}/program`)
+  assert.ok(isMachines(kept, `${setuid}/program`))
+  const refused = copy(kept, `${setuid}/program`)
+  assert.match(refused.stderr, /program exists and differs from .* \(mode 4755, 0755\)/)
+  copied(kept, '--force', `${setuid}/program`)
+  assert.not.ok(isMachines(kept, `${setuid}/program`))
+  assert.is(mode(`${setuid}/program`), 0o4755)
+})
+
+asRoot('--hardlink --force puts a link in the place of what differs, and an error takes links back', () => {
+  const at = tools(0o755)
+  const root = emptyRoot()
+  fs.mkdirSync(`${root}${at}`, {recursive: true})
+  fs.writeFileSync(`${root}${at}/program`, 'mine')
+  const links = fs.statSync(`${at}/program`).nlink
+  assert.match(copy(root, '--hardlink', `${at}/second`, `${at}/program`).stderr, /program exists and differs/)
+  assert.equal(fs.readdirSync(`${root}${at}`), ['program'])
+  assert.is(fs.statSync(`${at}/program`).nlink, links)
+  copied(root, '--hardlink', '--force', `${at}/program`)
+  assert.ok(isMachines(root, `${at}/program`))
+})
+
+asRoot(
+  '--hardlink: what is on another file system is copied, and that is said; so it is for who may not link',
+  () => {
+    const at = tools(0o755)
+    const elsewhere = `${here}/elsewhere`
+    fs.mkdirSync(elsewhere)
+    const line = `mount -t tmpfs none '${elsewhere}' && '${HEW}' copy-deps -q --hardlink -r '${elsewhere}' '${at}/program' '${at}/second' && stat -c '%h %s' '${elsewhere}${at}/program'`
+    const {stdout, stderr, status} = run('unshare', ['--mount', 'sh', '-c', line])
+    assert.is(status, 0, stderr)
+    assert.match(
+      stderr,
+      /^hew copy-deps: what cannot be linked is copied, \/.* is the first: Invalid cross-device link\n$/,
+    )
+    assert.is(stdout, `${elsewhere}\n2 18\n`)
+    if (fs.readFileSync('/proc/sys/fs/protected_hardlinks', 'utf8').trim() !== '1') return
+    const root = emptyRoot()
+    fs.chmodSync(here, 0o755)
+    fs.chownSync(root, 1000, 1000)
+    const user = run(HEW, ['copy-deps', '-q', '--hardlink', '-r', root, `${at}/program`], {
+      uid: 1000,
+      gid: 1000,
+    })
+    assert.is(user.status, 0, user.stderr)
+    assert.match(
+      user.stderr,
+      /^hew copy-deps: what cannot be linked is copied, .*: Operation not permitted\n$/,
+    )
+    assert.not.ok(isMachines(root, `${at}/program`))
+  },
+)
+
+requires(
+  test,
+  'root',
+  'native',
+)('a root of hard links in the pipe is entered read-only', () => {
+  const line = `'${HEW}' mkroot --empty '${emptyRoot()}' | '${HEW}' copy-deps --hardlink sh true | '${HEW}' enter -- sh -c ': >>/usr/bin/true'`
+  const {stderr, status} = run('sh', ['-c', line])
+  assert.match(stderr, /Read-only file system/)
+  assert.is.not(status, 0)
+})
+
+asRoot('names of one file stay names of one file', () => {
+  const at = tools(0o755)
+  const root = emptyRoot()
+  copied(root, `${at}/program`)
+  copied(root, `${at}/program`, `${at}/second`)
+  assert.not.ok(isMachines(root, `${at}/program`))
+  assert.is(fs.statSync(`${root}${at}/second`).nlink, 2)
+})
+
 test('--list copies nothing and says why', () => {
   const {stdout, status} = hew('copy-deps', '--list', 'bash')
   assert.is(status, 0)

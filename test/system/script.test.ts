@@ -293,6 +293,16 @@ asRoot('copy-deps: into a root with links of its own; a second time; --force, --
   }
   same({...copy('bash', 'ls', program), prepare: empty})
   same({...copy('--keep-setuid', program), prepare: empty})
+  // What needs no library: these may be on another file system than the root.
+  const names = [1, 2, 3].map(n => `${here}/tools/name ${n}`) as [string, string, string]
+  fs.writeFileSync(names[0], 'a shell runs this\n', {mode: 0o755})
+  fs.linkSync(names[0], names[1])
+  fs.linkSync(names[0], names[2])
+  same({...copy('ls', ...names), prepare: empty})
+  same({...copy('--hardlink', ...names), prepare: empty})
+  fs.chmodSync(names[0], 0o4755)
+  same({...copy('--hardlink', ...names), prepare: empty})
+  same({...copy('--hardlink', '--keep-setuid', ...names), prepare: empty})
   const linked = (): void => {
     for (const directory of ['usr/lib/x86_64-linux-gnu', 'usr/lib64', 'usr/bin', 'elsewhere'])
       fs.mkdirSync(`${root}/${directory}`, {recursive: true, mode: 0o700})
