@@ -464,13 +464,13 @@ processes() {
 }`,
   },
   freeze: {
-    does: 'freeze CGROUP: until all in it stand still; v2 and v1 have a file for it',
-    needs: ['until_it'],
+    does: 'freeze CGROUP...: until all in them stand still; v2 has a file for it, and one hierarchy of v1',
+    needs: ['until_it', 'says'],
     text: changing('freeze', 1, 'FROZEN'),
   },
   thaw: {
-    does: 'thaw CGROUP',
-    needs: ['until_it'],
+    does: 'thaw CGROUP...',
+    needs: ['until_it', 'says'],
     text: changing('thaw', 0, 'THAWED'),
   },
   until_it: {
@@ -486,6 +486,14 @@ until_it() {
     done
 }`,
   },
+  says: {
+    does: 'says LINE FILE: or the cgroup is gone, once the last process in it has ended',
+    needs: [],
+    text: `
+says() {
+    [ ! -e "$2" ] || grep -qsx "$1" "$2"
+}`,
+  },
   signal_all: {
     does: 'signal_all SIGNAL CGROUP...: while none can fork',
     needs: ['processes', 'freeze', 'thaw'],
@@ -493,9 +501,9 @@ until_it() {
 signal_all() {
     signal=$1
     shift
-    freeze "$1"
+    freeze "$@"
     for pid in $(processes "$@"); do kill -s "$signal" "$pid" || :; done
-    thaw "$1"
+    thaw "$@"
 }`,
   },
   kill_all: {
@@ -507,9 +515,15 @@ kill_all() {
 }
 
 none_left() {
-    for pid in $(processes "$@"); do kill -s KILL "$pid" 2>/dev/null || :; done
-    # What is frozen in v1 does not even die.
-    if [ -e "$1/freezer.state" ]; then echo THAWED >"$1/freezer.state"; fi
+    if [ -e "$1/cgroup.kill" ]; then # Linux 5.14
+        { echo 1 >"$1/cgroup.kill"; } 2>/dev/null
+    else
+        for pid in $(processes "$@"); do kill -s KILL "$pid" 2>/dev/null || :; done
+        # What is frozen in v1 does not even die.
+        for cgroup; do
+            if [ -e "$cgroup/freezer.state" ]; then echo THAWED >"$cgroup/freezer.state"; fi
+        done
+    fi
     [ -z "$(processes "$@")" ]
 }`,
   },
@@ -596,13 +610,15 @@ interface Shared {
 function changing(name: string, frozen: 0 | 1, state: 'FROZEN' | 'THAWED'): string {
   return `
 ${name}() {
-    if [ -e "$1/cgroup.freeze" ]; then
-        echo ${frozen} >"$1/cgroup.freeze"
-        until_it grep -qx 'frozen ${frozen}' "$1/cgroup.events"
-    elif [ -e "$1/freezer.state" ]; then
-        echo ${state} >"$1/freezer.state"
-        until_it grep -qx ${state} "$1/freezer.state"
-    fi
+    for cgroup; do
+        if [ -e "$cgroup/cgroup.freeze" ]; then
+            echo ${frozen} >"$cgroup/cgroup.freeze"
+            until_it says 'frozen ${frozen}' "$cgroup/cgroup.events"
+        elif [ -e "$cgroup/freezer.state" ]; then
+            echo ${state} >"$cgroup/freezer.state"
+            until_it says ${state} "$cgroup/freezer.state"
+        fi
+    done
 }`
 }
 

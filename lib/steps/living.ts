@@ -38,7 +38,7 @@ function killing(container: Container): ReturnType<typeof call> {
 export const livingSteps: ActTable<LivingSteps> = {
   freeze: {
     because: 'All of its processes at once. cgroups(7), and the cgroup-v1/freezer-subsystem of the kernel',
-    shell: s => call(s.frozen ? 'freeze' : 'thaw', ...cgroupsOf(s.container).slice(0, 1)),
+    shell: s => call(s.frozen ? 'freeze' : 'thaw', ...cgroupsOf(s.container)),
     run: s => {
       setFrozen(s.container, s.frozen)
       return undefined

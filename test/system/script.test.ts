@@ -2,7 +2,7 @@ import {createHash} from 'node:crypto'
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, HOSTILE, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
+import {HEW, HOSTILE, hew, type Outcome, requires, run, scratch, shell, shellcheck} from '../support.ts'
 
 /**
  * `--dry-run`: what it prints does what the command does. The command is run, what it made is noted and removed, and then
@@ -108,8 +108,7 @@ function same({place, words, prepare = () => {}, env = {}, untimed, shells = SHE
   assert.equal([dry.stderr, dry.status], ['', 0])
   assert.equal(tree(place), before, 'a dry run changes nothing')
   fs.writeFileSync(printed, dry.stdout)
-  const checked = run('shellcheck', [printed])
-  assert.equal([checked.stdout, checked.status], ['', 0])
+  assert.is(shellcheck(dry.stdout), '')
   const done = run(HEW, words, {env})
   assert.is(done.status, 0, done.stderr)
   const wanted = {
@@ -423,7 +422,7 @@ requires(
   const dry = run(HEW, [...words, '--dry-run', 'sh', '-c', ABOUT])
   assert.equal([dry.stderr, dry.status], ['', 0])
   fs.writeFileSync(printed, dry.stdout)
-  assert.is(run('shellcheck', [printed]).stdout, '')
+  assert.is(shellcheck(dry.stdout), '')
   fs.writeFileSync(`${here}/about`, ABOUT)
   const command = both(`exec '${HEW}' enter --by-hand -r "$0" -- sh -c "$(cat '${here}/about')"`)
   assert.is(command.status, 7, command.stderr)
