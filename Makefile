@@ -94,9 +94,14 @@ dist/licenses.txt: dist/build/hew.js lib/build/licenses.ts LICENSE
 	@echo $@
 	@$(TSX) lib/build/licenses.ts dist/build/hew.js.meta.json $@
 
-dist/build/hew-node: dist/build/node dist/build/hew.js dist/licenses.txt lib/build/bake.ts
+# --predictable: the same bytes each time, of which strings' hashes are a part.
+dist/build/hew.cache: dist/build/hew.js dist/hew-stage lib/build/warm.ts
 	@echo $@
-	@$(TSX) lib/build/bake.ts dist/build/node dist/build/hew.js dist/licenses.txt $@ >/dev/null
+	@$(NODE24) --no-warnings --predictable lib/build/warm.ts dist/build/hew.js dist/hew-stage $@
+
+dist/build/hew-node: dist/build/node dist/build/hew.js dist/build/hew.cache dist/licenses.txt lib/build/bake.ts lib/build/boot.cjs
+	@echo $@
+	@$(TSX) lib/build/bake.ts dist/build/node lib/build/boot.cjs $@ bundle=dist/build/hew.js cache=dist/build/hew.cache licenses=dist/licenses.txt >/dev/null
 
 dist/hew: dist/hew-stage dist/build/hew-node lib/build/pack.ts lib/build/locales.ts
 	@echo $@

@@ -1,5 +1,5 @@
 /**
- * The bundle, inside the Node executable: `NODE24 --import tsx lib/build/bake.ts NODE BUNDLE LICENSES OUT`.
+ * The bundle, inside the Node executable: `NODE24 --import tsx lib/build/bake.ts NODE MAIN OUT NAME=FILE...`.
  *
  * pkg's simple SEA mode does it. It is called here and not by its command line, which only takes a Node that it
  * downloads, and has no option for the code cache that makes up for the size of the bundle.
@@ -9,12 +9,7 @@ import {createRequire} from 'node:module'
 import * as path from 'node:path'
 import type pkg from '@yao-pkg/pkg/lib-es5/sea.js'
 
-const [node, bundle, licenses, output] = process.argv.slice(2).map(name => path.resolve(name)) as [
-  string,
-  string,
-  string,
-  string,
-]
+const [node, main, output, ...assets] = process.argv.slice(2) as [string, string, string, ...string[]]
 
 // V8 salts its string hashes with a random seed, and the code cache holds hashes. pkg has no way to pass a flag to
 // the Node that writes the cache; and of V8's flags only this one leaves the cache valid for a Node started without it.
@@ -24,15 +19,17 @@ childProcess.execFile = ((file: string, words: string[], ...rest: never[]) =>
 
 // pkg works in a new folder below TMPDIR. Paths relative to that are the same in every checkout, and main's becomes
 // part of the binary.
-const folder = path.dirname(output)
+const folder = path.dirname(path.resolve(output))
 process.env.TMPDIR = folder
-const fromTmp = (name: string) => path.join('..', path.relative(folder, name))
+const fromTmp = (name: string) => path.join('..', path.relative(folder, path.resolve(name)))
 
 const require = createRequire(import.meta.url)
 const sea = (require('@yao-pkg/pkg/lib-es5/sea.js') as {default: typeof pkg}).default
 const seaConfig = {
-  main: fromTmp(bundle),
-  assets: {licenses: fromTmp(licenses)},
+  main: fromTmp(main),
+  assets: Object.fromEntries(
+    assets.map(word => word.split('=') as [string, string]).map(([name, file]) => [name, fromTmp(file)]),
+  ),
   disableExperimentalSEAWarning: true,
   useSnapshot: false,
   useCodeCache: true,
@@ -45,8 +42,8 @@ const seaConfig = {
     '--v8-pool-size=1', // each thread more costs time to start
   ],
 }
-void sea(bundle, {
-  targets: [{nodeRange: 'node24', platform: 'linux', arch: 'x64', output}],
-  nodePath: node,
+void sea(path.resolve(main), {
+  targets: [{nodeRange: 'node24', platform: 'linux', arch: 'x64', output: path.resolve(output)}],
+  nodePath: path.resolve(node),
   seaConfig,
 })

@@ -21,6 +21,9 @@ build({
   minifyWhitespace: true,
   minifySyntax: true,
   legalComments: 'none', // hew --licenses has them all
+  // lib/build/boot.cjs calls it.
+  banner: {js: '(function (require) {'},
+  footer: {js: '})'},
   define: {
     HEW_BINARY: 'true',
     HEW_VERSION: JSON.stringify(version),
