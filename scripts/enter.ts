@@ -8,7 +8,7 @@ import {list, type Values} from '../lib/cli/options.ts'
 import {isTerminal, write} from '../lib/cli/output.ts'
 import {dryRun, explained} from '../lib/cli/perform.ts'
 import {type Source, source} from '../lib/cli/source.ts'
-import {joinedBy, joinPlan, rootOf} from '../lib/container/join.ts'
+import {joinedBy, joinPlan, rootOf, seen} from '../lib/container/join.ts'
 import {type Machine, machine} from '../lib/container/machine.ts'
 import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
 import {factsOf, kept} from '../lib/container/replay.ts'
@@ -133,7 +133,7 @@ export default command(
       ['hew enter -r / --read-only --bind /src:/src:ro make -C /src', "the machine's own root, read-only"],
     ],
     run: async ({options: given, operands}) => {
-      if (given.target !== undefined) join(given.target, given, operands)
+      if (given.target !== undefined) return join(given.target, given, operands)
       if (given['by-hand']) nothingElse(given)
       if (given['dry-run']) onlyShell(given)
       if (given.name !== undefined) checkId(given.name)
@@ -289,6 +289,16 @@ function logSizeOf(given: Given): number {
 /** The plan as a script. */
 async function dry(plan: Plan, root: string, given: Given): Promise<void> {
   const {located} = await import('../lib/container/located.ts')
+  needsSetpriv(plan, root)
+  await dryRun(
+    located(plan, root),
+    `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${quote(root)}`,
+    given,
+  )
+}
+
+/** @throws HewError who the command is to be can only be set in the root, which has no program for that */
+function needsSetpriv(plan: Plan, root: string): void {
   const late = lines(plan).some(
     ({line}) => typeof line === 'object' && 'place' in line && line.place === 'inside',
   )
@@ -296,11 +306,6 @@ async function dry(plan: Plan, root: string, given: Given): Promise<void> {
     throw new HewError(
       `a script that leaves the command without CAP_SYS_CHROOT or CAP_SETUID, or a user with ambient capabilities, takes the root's own setpriv(1): hew copy-deps -r ${quote(root)} setpriv`,
     )
-  await dryRun(
-    located(plan, root),
-    `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${quote(root)}`,
-    given,
-  )
 }
 
 /** What a shell cannot do, or the one line of the lesson has no place for. */
@@ -316,10 +321,10 @@ function onlyShell(given: Given): void {
   if (more) throw new UsageError(`--dry-run: a script has no --${more}: leave it out`)
 }
 
-const WITH_TARGET = ['target', 'env', 'workdir', 'user', 'explain', 'help']
+const WITH_TARGET = ['target', 'env', 'workdir', 'user', 'explain', 'dry-run', 'help']
 
 /** A command in a container that runs, or beside any other process, as nsenter(1) has it. */
-function join(word: string, given: Given, operands: string[]): never {
+async function join(word: string, given: Given, operands: string[]): Promise<void> {
   const other = others(given, WITH_TARGET)
   if (other !== undefined) throw new UsageError(`--target joins what is there already: leave --${other} out`)
   const joined = joinedBy(word)
@@ -335,7 +340,14 @@ function join(word: string, given: Given, operands: string[]): never {
     fileLimit: callersFileLimit,
     umask: process.umask(),
   })
-  return become(plan, {as: 'hew enter', title: `enter -t ${word}`, explain: explained(given)})
+  const title = `enter -t ${word}`
+  if (given['dry-run']) {
+    const printed = seen(plan, joined, process.getuid!())
+    needsSetpriv(printed, root.root)
+    await dryRun(printed, `hew ${title}`, given)
+    return
+  }
+  become(plan, {as: 'hew enter', title, explain: explained(given)})
 }
 
 /** bash where it can be executed, else sh. */

@@ -4,8 +4,9 @@ import {find, running} from '../containers/find.ts'
 import {startOf} from '../containers/process.ts'
 import {type Container, configurationOf, containers} from '../containers/state.ts'
 import type {Configuration} from '../document/oci.ts'
-import {HewError} from '../errors.ts'
+import {HewError, reason} from '../errors.ts'
 import type {Plan} from '../step.ts'
+import type {Seen} from '../steps/container.ts'
 import {capabilitiesOf, mask} from './capabilities.ts'
 import {commandSteps} from './plan.ts'
 import type {User} from './users.ts'
@@ -75,6 +76,40 @@ export function joinPlan(joined: Joined, how: Joining): Plan {
     {do: 'pty'},
     ...(document ? commandSteps(document, run) : otherSteps(how)),
   ]
+}
+
+/**
+ * The plan with what a script has to know of the process now: the stage finds it out when it joins.
+ * @throws HewError it is another user's, or gone
+ */
+export function seen(plan: Plan, {pid}: Joined, uid: number): Plan {
+  try {
+    const what = seenOf(pid, uid)
+    const setgroups = fs.readFileSync(`/proc/${pid}/setgroups`, 'utf8') !== 'deny\n'
+    return plan.map(step => {
+      if (step.do === 'clone-into') return {...step, seen: what}
+      return step.do === 'identity' ? {...step, setgroups} : step
+    })
+  } catch (error) {
+    throw new HewError(`cannot look at the process ${pid}: ${reason(error)}: ${HINT}`)
+  }
+}
+
+function seenOf(pid: number, uid: number): Seen {
+  const link = (file: string): string => fs.readlinkSync(`/proc/${file}`)
+  const kinds = (['user', 'pid', 'mnt', 'uts', 'ipc', 'net', 'cgroup', 'time'] as const).filter(
+    kind => fs.existsSync(`/proc/self/ns/${kind}`) && link(`${pid}/ns/${kind}`) !== link(`self/ns/${kind}`),
+  )
+  // Only with its capabilities an ordinary user may join the others; who is root joins a cgroup while that still counts.
+  const early = uid === 0 ? ['pid'] : ['user', 'pid']
+  const [root, at] = [link(`${pid}/root`).replace(/\/$/, ''), link(`${pid}/cwd`)]
+  const cwd = at.startsWith(`${root}/`) ? at.slice(root.length) : '/'
+  return {
+    first: kinds.filter(kind => early.includes(kind)),
+    rest: kinds.filter(kind => !early.includes(kind)),
+    // A directory that has been removed has no path.
+    cwd: fs.existsSync(`/proc/${pid}/root${cwd}`) ? cwd : '/',
+  }
 }
 
 /** A process that is no container's says nothing about who a command beside it is: whoever joins stays who they are. */

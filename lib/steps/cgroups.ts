@@ -56,7 +56,15 @@ export const cgroupSteps: Table<CgroupSteps> = {
   },
   'cgroup-into': {
     because: 'Where it is limited and counted. cgroups(7)',
-    shell: s => `echo $$ > ${quote(`${s.path}/cgroup.procs`)}`,
+    // 0 is whoever writes it, also where PIDs are counted in another way.
+    shell: s => {
+      const procs = quote(`${s.path}/cgroup.procs`)
+      return before(
+        'within',
+        `sh -c ${quote(`echo 0 >${procs} || ${s.optional ? ':' : 'exit 125'}; exec "$@"`)} sh`,
+      )
+    },
+    told: s => `echo $$ >${quote(`${s.path}/cgroup.procs`)}`,
     words: s => [s.path, s.optional ? 'may' : 'must'],
     check: unchecked,
   },

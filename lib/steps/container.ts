@@ -23,6 +23,15 @@ export interface CapabilitySets {
   ambient: bigint
 }
 
+/** What a script has to know of a process beforehand. */
+export interface Seen {
+  /** Its namespaces that are not ours: in `first` it is not yet out of sight of its cgroups. */
+  first: (CloneKind | 'cgroup')[]
+  rest: (CloneKind | 'cgroup')[]
+  /** Its working directory, as a path in its root. */
+  cwd: string
+}
+
 /** Steps around a container: up to `clone` in hew's own process, from there on in the container's first. */
 export interface ContainerSteps {
   /** `parent`: who it is, found out at the start, since it may be gone by now; 0: whoever it is then. */
@@ -51,7 +60,7 @@ export interface ContainerSteps {
    * What follows is done by a process in all namespaces and in the root of this one, if it still is the one that started then;
    * `cwd`: in its working directory, too. This one stays as its supervisor, outside.
    */
-  'clone-into': {pid: number; start: string; cwd: boolean}
+  'clone-into': {pid: number; start: string; cwd: boolean; seen?: Seen}
   /** The container's first process; this one stays as its supervisor. */
   clone: {
     kinds: CloneKind[]
@@ -140,6 +149,29 @@ function mapsItself({mapping, uids, gids, setgroups}: ContainerSteps['clone']): 
 
 const MAPPED =
   'Which ids a user namespace has, only a process outside can say. Until somebody else is in it, one that sleeps keeps it.\nuser_namespaces(7)'
+const STILL =
+  "The machine's / stays ours until all of its programs have run. It still is the process that was meant: its PID may be another's by\nnow. proc_pid_stat(5)"
+
+/** nsenter(1), twice: whoever is in the cgroup namespace cannot come into the cgroup any more (cgroups(7), nsdelegate). */
+function joining(s: ContainerSteps['clone-into'], {first, rest, cwd}: Seen): (Line | Reasoned)[] {
+  const enter = (kinds: string[], more: string): string =>
+    `nsenter --target ${s.pid}${kinds.map(kind => ` ${kindFlag[kind]}`).join('')}${more}`
+  const start = `"$(sed 's/.*) //' /proc/${s.pid}/stat | cut -d ' ' -f 20)"`
+  const still = `[ ${start} = ${s.start} ] || { echo 'the process ${s.pid} is gone' >&2; exit 125; }; exec "$@"`
+  return [
+    ...(first.length > 0
+      ? [before('around', enter(first, first.includes('user') ? ' --preserve-credentials' : ''))]
+      : []),
+    before('own', enter(rest, ` --root=/ --wd=/proc/${s.pid}/root`)),
+    // Its directory has no path from here, of which dash would warn.
+    {line: before('own', `env PWD=/proc/${s.pid}/root sh -c ${quote(still)} sh`), because: STILL},
+    {line: before('root', 'chroot .'), because: INTO_ROOT},
+    ...(s.cwd && cwd !== '/' ? [before('root', `--wd=${quote(cwd)}`)] : []),
+  ]
+}
+
+const INTO_ROOT = 'Into the root. chroot(1)'
+
 const VIEW =
   "A second view of the machine's /: its programs are wanted after pivot_root(2), too, and the root may have none"
 
@@ -295,7 +327,8 @@ export const containerSteps: Table<ContainerSteps> = {
   seal: {because: '', shell: () => '', words: none, check: unchecked},
   'clone-into': {
     because: 'Into the namespaces of a process that runs. nsenter(1), setns(2)',
-    shell: s => `nsenter --target ${s.pid} --all --root${s.cwd ? ' --wd' : ''}`,
+    shell: s => (s.seen ? joining(s, s.seen) : ''),
+    told: s => `nsenter --target ${s.pid} --all --root${s.cwd ? ' --wd' : ''}`,
     words: s => [s.pid, s.start, s.cwd ? 'cwd' : 'root'],
     check: unchecked,
   },
@@ -423,7 +456,7 @@ export const containerSteps: Table<ContainerSteps> = {
       'cd "$root"',
       `${s.machines ? '' : 'nsenter --mount=/proc/self/ns/mnt --wd=. '}pivot_root . .`,
       'umount -l .',
-      {line: before('root', 'chroot .'), because: 'Into the root. chroot(1)'},
+      {line: before('root', 'chroot .'), because: INTO_ROOT},
     ],
     told: () => 'cd "$root" && pivot_root . . && umount -l . && cd /',
     words: none,

@@ -1,3 +1,4 @@
+import {spawn} from 'node:child_process'
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
@@ -13,6 +14,7 @@ import {
   scratch,
   shell,
   shellcheck,
+  until,
 } from '../support.ts'
 
 /** `enter --dry-run`: a process in the container that its script makes sees what one in the command's sees. */
@@ -124,7 +126,7 @@ function same({
   return dry.stdout
 }
 
-const PROGRAMS = 'sh,cat,grep,readlink,cut,sort,env,hostname,ls,tr,find,setpriv,umount'
+const PROGRAMS = 'sh,cat,grep,readlink,cut,sort,env,hostname,ls,tr,find,setpriv,umount,sleep'
 const made = run(HEW, ['mkroot', '-q', root, '--with', PROGRAMS])
 if (made.status !== 0) throw new Error(made.stderr)
 const r = ['-r', root]
@@ -285,6 +287,92 @@ asRoot('it ends as the command does; the root of mkroot --rm goes', () => {
   assert.ok(fs.existsSync(once))
   assert.equal(run('dash', [], {input: dry.stdout}), {stdout: '', stderr: '', status: 3})
   assert.not.ok(fs.existsSync(once))
+})
+
+const names: string[] = []
+process.on('exit', () => {
+  for (const name of names) run(HEW, ['rm', '-f', name])
+})
+
+/** A container in the background, and what joins it: by the command, and by its script. */
+function sameJoined(
+  options: string[],
+  words: string[] = [],
+  as: Spawning = {},
+  shells = SHELLS.slice(0, 1),
+): string {
+  const name = `${UNIQUE}-${names.length}`
+  names.push(name)
+  const begun = run(HEW, ['enter', '-d', '--name', name, ...r, ...options, '--', 'sleep', '600'], as)
+  assert.is(begun.status, 0, begun.stderr)
+  const script = sameBeside(name, words, as, shells)
+  run(HEW, ['rm', '-f', name], as)
+  return script
+}
+
+const CHROOTED = 'mount -t proc proc "$0/proc" && exec chroot "$0" sleep 600'
+
+/** The same of a process, or of a container that runs. */
+function sameBeside(target: string, words: string[], as: Spawning = {}, shells = SHELLS.slice(0, 1)): string {
+  const about = ABOUT.replace('; echo $$', '')
+  const entering = (...more: string[]): Outcome =>
+    run(HEW, ['enter', '-t', target, ...more, ...words, '--', 'sh', '-c', about, 'sh', ...NAMES], as)
+  const [command, dry] = [entering(), entering('--dry-run')]
+  assert.equal([command.status, dry.stderr, dry.status], [7, '', 0], command.stderr)
+  assert.is(shellcheck(dry.stdout), '')
+  for (const {program, env, text} of IN_GUEST ? shells.slice(0, 1) : shells) {
+    fs.writeFileSync(printed, text(dry.stdout))
+    const script = run(program, [printed], {...as, env: {...as.env, ...env}})
+    assert.is(comparable(script.stdout), comparable(command.stdout), `${program}: ${script.stderr}`)
+    assert.equal([script.stderr, script.status], ['', 7], program)
+  }
+  return dry.stdout
+}
+
+asRoot('enter -t: namespaces, cgroups, root, ids, capabilities and environment are the same', () => {
+  readyForLimits()
+  const script = sameJoined([], [], {}, SHELLS)
+  assert.match(
+    script,
+    /^ {4}sh -c 'echo 0 >\/sys\/fs\/cgroup\/.*\/cgroup.procs \|\| exit 125; exec "\$@"' sh \\$/m,
+  )
+  sameJoined(
+    ['--map', 'all', '-u', '5:6', '--cap-drop', 'KILL,MKNOD', '-w', '/usr', ...TIME],
+    NAMES.flatMap((name, i) => ['-e', `V${i}=${name}`]),
+  )
+  sameJoined(['--share', 'user,net'], ['-u', '7', '-w', '/var'])
+  sameJoined(['--cap-drop', 'ALL'])
+})
+
+asRoot('enter -t of an ordinary user; of any process, with its directory; one that is gone', async () => {
+  const states = `${here}/states`
+  fs.mkdirSync(states)
+  fs.chownSync(states, 1000, 1000)
+  sameJoined([], [], {uid: 1000, gid: 1000, cwd: '/', env: {HOME: '/', XDG_RUNTIME_DIR: states}})
+  const begun = [
+    spawn('sleep', ['600'], {stdio: 'ignore', cwd: '/usr'}),
+    spawn('unshare', ['--mount', '--uts', '--net', 'sh', '-c', CHROOTED, root], {stdio: 'ignore'}),
+  ]
+  try {
+    const [plain, apart] = begun.map(({pid}) => `${pid}`) as [string, string]
+    for (const pid of [plain, apart])
+      await until('it sleeps', () => fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('sleep'))
+    const script = sameBeside(plain, [])
+    sameBeside(apart, ['-w', '/usr'])
+    // Somebody else has this PID now.
+    const later = script.replace(/ = \d+ \] \|\|/, ' = 1 ] ||')
+    const gone = {stdout: '', stderr: `the process ${plain} is gone\n`, status: 125}
+    assert.equal(run('dash', [], {input: later}), gone)
+    const others = run(HEW, ['enter', '-t', plain, '--dry-run', '--', 'true'], {
+      uid: 1000,
+      gid: 1000,
+      cwd: '/',
+    })
+    assert.equal([others.status, others.stdout], [125, ''])
+    assert.match(others.stderr, /^hew enter: cannot .*: this takes root, or a process of your own\n$/)
+  } finally {
+    for (const one of begun) one.kill('SIGKILL')
+  }
 })
 
 asRoot('what no script can be made of is refused', () => {
