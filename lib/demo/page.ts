@@ -29,6 +29,9 @@ const LABELS: Record<Who, string> = {hand: 'by hand', hew: 'hew'}
 const GUTTER = 11
 const MOST = 12
 
+/** What hew says is read to its end, where the advice is; of a wide table the beginning will do. */
+const MESSAGE = /^hew [\w-]+: /
+
 const STYLES = {bold: 1, dim: 2, red: 31, green: 32, cyan: 36} as const
 
 /** @param columns how wide a line of output may become; @param colour whether styles are written */
@@ -60,7 +63,9 @@ export function page(columns: number, colour: boolean): Page {
       const shown = lines.length > most + 1 ? lines.slice(0, most) : lines
       const left = lines.length - shown.length
       return [
-        ...(right ? shown : lines).map(line => `${indent}${cut(line, width)}`.trimEnd().concat('\n')),
+        ...(right ? shown : lines)
+          .flatMap(line => (MESSAGE.test(line) ? folded(line, width) : [cut(line, width)]))
+          .map(line => `${indent}${line}`.trimEnd().concat('\n')),
         ...(right && left > 0 ? [`${indent}${styled('dim', `… ${left} more lines`)}\n`] : []),
         ...(status === 0 ? [] : [`${indent}${styled('dim', `exit status ${status}`)}\n`]),
         ...(right
