@@ -55,7 +55,7 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
       throw unknownOption(word, names)
     },
   }
-  const parsed = split(named(affirmed(words, names), table), settings, names)
+  const parsed = split(named(affirmed(words, table), table), settings, names)
   const operands = stopEarly ? tail(words, parsed._.length) : [...parsed._, ...(parsed['--'] ?? [])]
   const given = words.slice(0, words.length - operands.length)
   const options: Record<string, string | string[] | boolean | undefined> = {}
@@ -63,12 +63,17 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
   return {options: options as Values<O>, operands}
 }
 
-/** minimist takes `--no-x` for the contrary of `--x`; here it may be a switch of its own. */
-function affirmed(words: string[], names: string[]): string[] {
+/**
+ * Switches, said so that minimist has no doubt: it takes `--no-x` for the contrary of `--x`, where it may be a switch of its own, and a
+ * `true` behind a switch for its value, where it is a program.
+ */
+function affirmed(words: string[], table: Options): string[] {
+  const switches = Object.entries(table).filter(([, option]) => option.value === undefined)
   const end = words.indexOf('--')
-  return words.map((word, i) =>
-    word.startsWith('--no-') && names.includes(word.slice(2)) && (end < 0 || i < end) ? `${word}=true` : word,
-  )
+  return words.map((word, i) => {
+    const [name] = switches.find(([name, {short}]) => word === `--${name}` || word === `-${short}`) ?? []
+    return name === undefined || (end >= 0 && i > end) ? word : `--${name}=true`
+  })
 }
 
 /** `-9` is what `--signal=9` is, where the table says so. */

@@ -36,6 +36,12 @@ test('a switch whose name begins with no', () => {
   assert.throws(() => parse(own, ['--no-trunc=x']), /is a switch and takes no value/)
 })
 
+test('a program that is called true', () => {
+  const own = {init: {short: 'i', help: ''}} as const
+  assert.equal(parse(own, ['--init', 'true'], true), {options: {init: true}, operands: ['true']})
+  assert.equal(parse(own, ['-i', 'false', 'x']), {options: {init: true}, operands: ['false', 'x']})
+})
+
 test('a value behind a dash alone', () => {
   const own = {signal: {short: 's', value: 'SIGNAL', bare: /^(\d+|[A-Z]+)$/, help: ''}} as const
   assert.equal(parse(own, ['-9', 'web']), {options: {signal: '9'}, operands: ['web']})
