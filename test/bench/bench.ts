@@ -6,6 +6,7 @@ import {copy} from './copy.ts'
 import {enter} from './enter.ts'
 import {type Bench, type Result, run, type Setting} from './frame.ts'
 import {limit} from './limit.ts'
+import {many} from './many.ts'
 import {memory} from './memory.ts'
 import {ps} from './ps.ts'
 import {replay} from './replay.ts'
@@ -24,6 +25,7 @@ const BENCHES: Record<string, (setting: Setting) => Iterable<Bench> | AsyncItera
   copy,
   ps,
   memory,
+  many,
 }
 
 const {values, positionals} = parseArgs({

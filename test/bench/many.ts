@@ -1,0 +1,98 @@
+import {readFileSync} from 'node:fs'
+import {join} from 'node:path'
+import {bundle} from './enter.ts'
+import {type Bench, HEW, output, type Peer, type Setting, takesRoot, time} from './frame.ts'
+
+/** What became of so many containers, each figure of one of them but for `look`. */
+interface Cycle {
+  /** Milliseconds for one to start, until its command runs. */
+  start: number
+  /** KiB that wait beside one: its supervisor's own, and its part of what is shared (Pss). */
+  memory: number
+  /** Milliseconds of `hew ps --json`, for all. */
+  look: number
+  /** Milliseconds for one to be ended and removed. */
+  end: number
+}
+
+interface State {
+  id: string
+  pid: number
+  annotations: Record<string, string>
+}
+
+const SUPERVISOR = 'dev.hew.supervisor'
+
+const pss = (pid: number): number =>
+  Number(/^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))![1])
+
+/** Names of containers that are there, of those that this bench makes: of the root that they are in. */
+function listed(root: string): string[] {
+  const {containers}: {containers: {name: string | null; root: string | null}[]} = JSON.parse(
+    output([HEW, 'ps', '--json']),
+  )
+  return containers.flatMap(({name, root: its}) => (its === root && name !== null ? [name] : []))
+}
+
+function removeAll(root: string): void {
+  const names = listed(root)
+  if (names.length > 0) output([HEW, 'rm', '-f', ...names])
+}
+
+/** Starts so many, looks at them, and removes them. */
+function cycle(count: number, plan: string, root: string): Cycle {
+  const started = process.hrtime.bigint()
+  const states = Array.from({length: count}, (): State => JSON.parse(output([HEW, 'replay', plan])))
+  const start = Number(process.hrtime.bigint() - started) / 1e6 / count
+  const names = listed(root)
+  if (names.length !== count) throw new Error(`${names.length} of ${count} containers run`)
+  const memory = states.map(({annotations}) => pss(Number(annotations[SUPERVISOR]!.split(' ')[0])))
+  const look = time([HEW, 'ps', '--json'])
+  const end = time([HEW, 'rm', '-f', ...states.map(({id}) => id)]) / count
+  const left = listed(root)
+  if (left.length > 0) throw new Error(`${left.length} of ${count} containers are left`)
+  return {start, memory: memory.reduce((sum, one) => sum + one, 0) / count, look, end}
+}
+
+/** Containers in the background, few and many: what one costs stays the same. */
+export function many({folder, quick}: Setting): Iterable<Bench> {
+  const root = bundle(folder, ['sleep', '600'])
+  const plan = join(folder, 'many.plan')
+  const cycles = new Map<number, Cycle>()
+  const of = (count: number): Cycle => {
+    if (!cycles.has(count)) cycles.set(count, cycle(count, plan, root))
+    return cycles.get(count)!
+  }
+  const sizes = quick ? [2] : [50, 200, 1000]
+  const [first = 0] = sizes
+  const lacking = takesRoot()
+  if (lacking === undefined) {
+    output([HEW, 'enter', '--plan', plan, '-d', '-r', root, '--', 'sleep', '600'])
+    process.once('exit', () => removeAll(root))
+  }
+  const bench = (figure: keyof Cycle, title: string, unit: Bench['unit'], linear: number): Bench => ({
+    name: `many, ${figure}`,
+    title,
+    unit,
+    rounds: 1,
+    peers: sizes.map(
+      (count): Peer => ({
+        name: `hew, ${count}`,
+        lacking,
+        check: () => void of(count),
+        measure: () => of(count)[figure],
+      }),
+    ),
+    targets: sizes.slice(1).map(count => ({
+      peer: `hew, ${count}`,
+      words: linear === 0 ? `as for ${first}, and a quarter` : `linear`,
+      atMost: median => 1.25 * median(`hew, ${first}`) * (count / first) ** linear,
+    })),
+  })
+  return [
+    bench('start', 'One of many containers starts: replay, detached', 'ms', 0),
+    bench('memory', 'What waits beside one of many: its memory, and its part of what is shared', 'KiB', 0),
+    bench('look', 'hew ps --json of all of them', 'ms', 1),
+    bench('end', 'One of many is killed and removed: hew rm -f of all', 'ms', 0),
+  ]
+}
