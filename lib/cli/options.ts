@@ -55,7 +55,7 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
       throw unknownOption(word, names)
     },
   }
-  const parsed = split(named(affirmed(words, table), table), settings, names)
+  const parsed = split(spelledOut(words, table), settings, names)
   const operands = stopEarly ? tail(words, parsed._.length) : [...parsed._, ...(parsed['--'] ?? [])]
   const given = words.slice(0, words.length - operands.length)
   const options: Record<string, string | string[] | boolean | undefined> = {}
@@ -64,25 +64,19 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
 }
 
 /**
- * Switches, said so that minimist has no doubt: it takes `--no-x` for the contrary of `--x`, where it may be a switch of its own, and a
- * `true` behind a switch for its value, where it is a program.
+ * Words that leave minimist no doubt: it takes `--no-x` for the contrary of `--x`, where it may be a switch of its own, and a `true` behind
+ * a switch for its value, where it is a program. And `-9` is `--signal=9`, where the table says so.
  */
-function affirmed(words: string[], table: Options): string[] {
-  const switches = Object.entries(table).filter(([, option]) => option.value === undefined)
+function spelledOut(words: string[], table: Options): string[] {
   const end = words.indexOf('--')
   return words.map((word, i) => {
-    const [name] = switches.find(([name, {short}]) => word === `--${name}` || word === `-${short}`) ?? []
-    return name === undefined || (end >= 0 && i > end) ? word : `--${name}=true`
-  })
-}
-
-/** `-9` is what `--signal=9` is, where the table says so. */
-function named(words: string[], table: Options): string[] {
-  const bare = Object.entries(table).filter(([, option]) => option.bare)
-  const end = words.indexOf('--')
-  return words.map((word, i) => {
-    const [name] = bare.find(([, option]) => word[0] === '-' && option.bare!.test(word.slice(1))) ?? []
-    return name === undefined || (end >= 0 && i > end) ? word : `--${name}=${word.slice(1)}`
+    if (!word.startsWith('-') || (end >= 0 && i > end)) return word
+    for (const [name, {short, value, bare}] of Object.entries(table)) {
+      if (value === undefined && (word === `--${name}` || (short && word === `-${short}`)))
+        return `--${name}=true`
+      if (bare?.test(word.slice(1))) return `--${name}=${word.slice(1)}`
+    }
+    return word
   })
 }
 

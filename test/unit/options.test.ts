@@ -48,6 +48,7 @@ test('a value behind a dash alone', () => {
   assert.equal(parse(own, ['-HUP', '--', '-9']), {options: {signal: 'HUP'}, operands: ['-9']})
   assert.throws(() => parse(own, ['-9', '-s', 'HUP']), '--signal is given 2 times')
   assert.throws(() => parse(own, ['-x']), 'unknown option -x')
+  refused(['-undefined'], 'unknown option -undefined')
 })
 
 test('numbers stay text', () => {
