@@ -94,7 +94,8 @@ dist/licenses.txt: dist/build/hew.js lib/build/licenses.ts LICENSE
 	@echo $@
 	@$(TSX) lib/build/licenses.ts dist/build/hew.js.meta.json $@
 
-# --predictable: the same bytes each time, of which strings' hashes are a part.
+# V8 salts its string hashes with a random seed, and the code cache holds hashes; of V8's flags only this one leaves the
+# cache valid for a Node started without it.
 dist/build/hew.cache: dist/build/hew.js dist/hew-stage lib/build/warm.ts
 	@echo $@
 	@$(NODE24) --no-warnings --predictable lib/build/warm.ts dist/build/hew.js dist/hew-stage $@

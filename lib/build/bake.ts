@@ -2,20 +2,13 @@
  * The bundle, inside the Node executable: `NODE24 --import tsx lib/build/bake.ts NODE MAIN OUT NAME=FILE...`.
  *
  * pkg's simple SEA mode does it. It is called here and not by its command line, which only takes a Node that it
- * downloads, and has no option for the code cache that makes up for the size of the bundle.
+ * downloads.
  */
-import childProcess from 'node:child_process'
 import {createRequire} from 'node:module'
 import * as path from 'node:path'
 import type pkg from '@yao-pkg/pkg/lib-es5/sea.js'
 
 const [node, main, output, ...assets] = process.argv.slice(2) as [string, string, string, ...string[]]
-
-// V8 salts its string hashes with a random seed, and the code cache holds hashes. pkg has no way to pass a flag to
-// the Node that writes the cache; and of V8's flags only this one leaves the cache valid for a Node started without it.
-const {execFile} = childProcess
-childProcess.execFile = ((file: string, words: string[], ...rest: never[]) =>
-  execFile(file, ['--predictable', ...words], ...rest)) as typeof execFile
 
 // pkg works in a new folder below TMPDIR. Paths relative to that are the same in every checkout, and main's becomes
 // part of the binary.
@@ -32,7 +25,7 @@ const seaConfig = {
   ),
   disableExperimentalSEAWarning: true,
   useSnapshot: false,
-  useCodeCache: true,
+  useCodeCache: false, // lib/build/warm.ts makes a better one
   // Every argument is ours, --inspect and --node-options=... too.
   execArgvExtension: 'none',
   execArgv: [
