@@ -138,9 +138,15 @@ const program = (name: string): Probe => ({
 /** Whether this runs under the test kernel (test/guest). */
 export const IN_GUEST = /^vendor_id\s*: User Mode Linux$/m.test(readFileSync('/proc/cpuinfo', 'utf8'))
 
-/** What shellcheck says of a script for sh. In the test kernel, where it takes a minute, nothing: it says the same everywhere. */
+/**
+ * What shellcheck has against a script for sh, or ''. In the test kernel, where it takes a minute, nothing: it says the same everywhere.
+ * @throws it could not be asked
+ */
 export function shellcheck(script: string): string {
-  return IN_GUEST ? '' : run('shellcheck', ['-'], {input: script}).stdout
+  if (IN_GUEST) return ''
+  const {stdout, stderr, status} = run('shellcheck', ['-'], {input: script})
+  if (stdout === '' && status !== 0) throw new Error(`shellcheck: status ${status}: ${stderr}`)
+  return stdout
 }
 
 /** In the test kernel nothing is enabled for limits yet; no process has to be moved for that, it is the kernel's own root. */
