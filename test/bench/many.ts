@@ -1,7 +1,8 @@
-import {readFileSync} from 'node:fs'
 import {join} from 'node:path'
+import {STATE, type State} from '../../lib/containers/state.ts'
 import {bundle} from './enter.ts'
 import {type Bench, HEW, output, type Peer, type Setting, takesRoot, time} from './frame.ts'
+import {memoryOf, sum} from './memory.ts'
 
 /** What became of so many containers, each figure of one of them but for `look`. */
 interface Cycle {
@@ -14,17 +15,6 @@ interface Cycle {
   /** Milliseconds for one to be ended and removed. */
   end: number
 }
-
-interface State {
-  id: string
-  pid: number
-  annotations: Record<string, string>
-}
-
-const SUPERVISOR = 'dev.hew.supervisor'
-
-const pss = (pid: number): number =>
-  Number(/^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))![1])
 
 /** Names of containers that are there, of those that this bench makes: of the root that they are in. */
 function listed(root: string): string[] {
@@ -46,12 +36,14 @@ function cycle(count: number, plan: string, root: string): Cycle {
   const start = Number(process.hrtime.bigint() - started) / 1e6 / count
   const names = listed(root)
   if (names.length !== count) throw new Error(`${names.length} of ${count} containers run`)
-  const memory = states.map(({annotations}) => pss(Number(annotations[SUPERVISOR]!.split(' ')[0])))
+  const memory = states.map(({annotations}) =>
+    memoryOf(Number.parseInt(annotations[STATE.supervisor]!, 10), ['Pss']),
+  )
   const look = time([HEW, 'ps', '--json'])
   const end = time([HEW, 'rm', '-f', ...states.map(({id}) => id)]) / count
   const left = listed(root)
   if (left.length > 0) throw new Error(`${left.length} of ${count} containers are left`)
-  return {start, memory: memory.reduce((sum, one) => sum + one, 0) / count, look, end}
+  return {start, memory: sum(memory) / count, look, end}
 }
 
 /** Containers in the background, few and many: what one costs stays the same. */

@@ -23,13 +23,13 @@ const COUNTS = {
   'private memory, and its part of what is shared': ['Pss'],
 }
 
-function memoryOf(pid: number, names: string[]): number {
+export function memoryOf(pid: number, names: string[]): number {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
   const each = names.map(name => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)![1]))
   return sum(each)
 }
 
-const sum = (list: number[]): number => list.reduce((total, one) => total + one, 0)
+export const sum = (list: number[]): number => list.reduce((total, one) => total + one, 0)
 
 async function waiting(pid: number): Promise<number[]> {
   for (let i = 0; i < 100; i++) {
