@@ -288,8 +288,10 @@ static bool temporary_link(const struct copy *copy, int in, const struct stat *s
         failed = link_descriptor(in, parent, name);
     } while (failed && errno == EEXIST);
     if (!failed) journal_created(parent, name);
-    else if (!told) say("what cannot be linked is copied, %s is the first: %s", copy->source, strerror(errno));
-    told = told || failed;
+    else if (!told) {
+        say("what cannot be linked is copied, %s is the first: %s", copy->source, strerror(errno));
+        told = true;
+    }
     return !failed;
 }
 
