@@ -5,9 +5,11 @@ import {parseArgs} from 'node:util'
 import {copy} from './copy.ts'
 import {enter} from './enter.ts'
 import {type Bench, type Result, run, type Setting} from './frame.ts'
+import {init} from './init.ts'
 import {limit} from './limit.ts'
 import {many} from './many.ts'
 import {memory} from './memory.ts'
+import {mkroot} from './mkroot.ts'
 import {ps} from './ps.ts'
 import {replay} from './replay.ts'
 import {chart, machine, machineText, table} from './report.ts'
@@ -22,8 +24,10 @@ const BENCHES: Record<string, (setting: Setting) => Iterable<Bench> | AsyncItera
   enter,
   replay,
   limit,
+  mkroot,
   copy,
   ps,
+  init,
   memory,
   many,
 }

@@ -7,10 +7,11 @@ import {
   readSync,
   realpathSync,
   rmSync,
+  statSync,
 } from 'node:fs'
 import {join} from 'node:path'
 import {Sysroot} from '../../lib/sysroot.ts'
-import {type Bench, HEW, notInstalled, output, type Peer, type Setting, timed} from './frame.ts'
+import {type Bench, HEW, notInstalled, output, type Setting, timed} from './frame.ts'
 
 /** The lesson's own: for each program ldd, and mkdir and cp for each library. $0 is the root. */
 const LOOP = `for program; do
@@ -73,7 +74,19 @@ function complete(root: string, needed: string[]): void {
   for (const real of filesOf(needed)) if (!there.has(real)) throw new Error(`${real} is not in the root`)
 }
 
-function copies(folder: string, count: number, rounds: number): Bench {
+/** @throws where a file is not this machine's own: setuid files are copied, whatever was asked */
+function linked(root: string, needed: string[]): void {
+  const inside = new Sysroot(root)
+  for (const name of needed) {
+    const entry = inside.resolve(name)
+    if (entry.kind !== 'file') continue
+    const [own, its] = [statSync(name), statSync(inside.outside(entry.path))]
+    if ((own.mode & 0o6000) === 0 && own.ino !== its.ino) throw new Error(`${name} is a copy, and no link`)
+  }
+}
+
+/** Programs, and a finished root of them. */
+function made(folder: string, count: number) {
   const words = programs(count)
   const root = join(folder, 'root')
   const model = join(folder, 'model')
@@ -83,46 +96,88 @@ function copies(folder: string, count: number, rounds: number): Bench {
       .trim()
       .split('\n'),
   ]
-  const before = (): void => void output([...EMPTY, root])
-  const gone = (): void => rmSync(root, {recursive: true, force: true})
-  const check = (): void => complete(root, needed)
   const into = (target: string): [string, ...string[]] => [HEW, 'copy-deps', '-q', '-r', target, ...words]
   output([...EMPTY, model])
   output(into(model))
-  const few = count > 20 ? 1 : rounds
+  return {
+    words,
+    root,
+    model,
+    needed,
+    into,
+    title: `${words.length} programs with their libraries, ${filesOf(needed).size} files`,
+    before: (): void => void output([...EMPTY, root]),
+    gone: (): void => rmSync(root, {recursive: true, force: true}),
+    check: (): void => complete(root, needed),
+    start: timed('hew --version', [HEW, '--version']),
+  }
+}
+
+type Made = ReturnType<typeof made>
+
+function links({
+  words,
+  root,
+  model,
+  needed,
+  into,
+  title,
+  before,
+  gone,
+  check,
+  start,
+}: Made): Omit<Bench, 'rounds'> {
+  const same = statSync(model).dev === statSync(words[0]!).dev
+  const lacking = same ? undefined : 'takes programs on the same file system'
+  const checkLinks = (): void => {
+    check()
+    linked(root, needed)
+  }
+  const hew = 'hew copy-deps --hardlink'
+  return {
+    name: `hardlink ${words.length}`,
+    title: `Hard links to ${title}`,
+    unit: 'ms',
+    peers: [
+      timed('cp -al of the result', ['cp', '-al', model, root], {lacking, before: gone, check}),
+      timed(hew, [...into(root), '--hardlink'], {lacking, before, check: checkLinks}),
+      start,
+    ],
+    targets: [
+      {
+        peer: hew,
+        words: 'at most 2 times cp -al',
+        atMost: median => 2 * median('cp -al of the result'),
+      },
+    ],
+  }
+}
+
+function copies(
+  {words, root, model, needed, into, title, before, gone, check, start}: Made,
+  rounds: number,
+): Omit<Bench, 'rounds'> {
+  const few = words.length > 20 ? 1 : rounds
+  const dracut = [DRACUT, '-D', root, '-l', '-a', ...words] as const
+  const lddtree = [...LDDTREE, '--copy-to-tree', root, ...words] as const
   const slow = [
-    timed('lddtree', [...LDDTREE, '--copy-to-tree', root, ...words], {
-      lacking: notInstalled(LDDTREE[1]),
-      before,
-      check,
-      rounds: few,
-    }),
+    timed('dracut-install', dracut, {lacking: notInstalled(DRACUT), before, check, rounds: few}),
+    timed('lddtree', lddtree, {lacking: notInstalled(LDDTREE[1]), before, check, rounds: few}),
     timed("the lesson's loop", ['sh', '-c', LOOP, root, ...words], {before, check, rounds: few}),
-  ]
-  const peers: Peer[] = [
-    timed('cp -a of the result', ['cp', '-a', model, root], {before: gone, check}),
-    timed('hew copy-deps', into(root), {before, check}),
-    timed('hew copy-deps, again', into(model), {check: () => complete(model, needed)}),
-    timed('hew --version', [HEW, '--version']),
-    timed('one ldd, one cp --parents', ['sh', '-c', ONE_LDD, root, ...words], {
-      before,
-      check,
-      rounds: count > 200 ? 1 : rounds,
-    }),
-    timed('dracut-install', [DRACUT, '-D', root, '-l', '-a', ...words], {
-      lacking: notInstalled(DRACUT),
-      before,
-      check,
-      rounds: few,
-    }),
-    ...(count > 200 ? [] : slow),
   ]
   return {
     name: `copy ${words.length}`,
-    title: `${words.length} programs with their libraries, ${filesOf(needed).size} files`,
+    title,
     unit: 'ms',
-    rounds,
-    peers,
+    peers: [
+      timed('cp -a of the result', ['cp', '-a', model, root], {before: gone, check}),
+      timed('hew copy-deps', into(root), {before, check}),
+      timed('hew copy-deps, again', into(model), {check: () => complete(model, needed)}),
+      start,
+      timed('one ldd, one cp --parents', ['sh', '-c', ONE_LDD, root, ...words], {before, check}),
+      // Of thousands they take minutes.
+      ...(words.length > 200 ? [] : slow),
+    ],
     targets: [
       {
         peer: 'hew copy-deps',
@@ -135,19 +190,25 @@ function copies(folder: string, count: number, rounds: number): Bench {
         atMost: median => median('hew --version') + 20,
       },
     ],
-    end: () => rmSync(model, {recursive: true, force: true}),
   }
 }
 
 /** Programs with their libraries into a root. */
 export function* copy({folder, quick}: Setting): Iterable<Bench> {
-  if (quick) yield copies(folder, 2, 1)
-  else for (const [count, rounds] of SIZES) yield copies(folder, count, rounds)
+  for (const [count, rounds] of quick ? QUICK : SIZES) {
+    const own = made(folder, count)
+    // Links come first, with nothing left to be written: it took them twice the time behind a bench that copies.
+    own.gone()
+    output(['sync', '-f', folder])
+    yield {...links(own), rounds}
+    yield {...copies(own, rounds), rounds}
+  }
 }
 
+const QUICK = [[2, 1]] as const
 const SIZES = [
   [2, 30],
   [20, 20],
   [200, 10],
-  [2000, 3],
+  [2000, 1],
 ] as const

@@ -155,7 +155,10 @@ export async function run(bench: Bench, rounds = bench.rounds): Promise<Result> 
       return list ? {peer: peer.name, ...figures(list, base)} : {peer: peer.name, lacking: lacking.get(peer)!}
     })
     const median = (name: string): number => rows.find(({peer}) => peer === name)?.median ?? Number.NaN
-    return {name, title, unit, rows, targets: targets.map(target => judged(target, median))}
+    // Without figures there is nothing to judge.
+    const judgements = targets.map(target => judged(target, median))
+    const known = judgements.filter(({limit, median}) => !Number.isNaN(limit + median))
+    return {name, title, unit, rows, targets: known}
   } finally {
     bench.end?.()
   }

@@ -2,7 +2,7 @@ import {join} from 'node:path'
 import {STATE, type State} from '../../lib/containers/state.ts'
 import {bundle} from './enter.ts'
 import {type Bench, HEW, output, type Peer, type Setting, takesRoot, time} from './frame.ts'
-import {memoryOf, sum} from './memory.ts'
+import {memoryOf, PRIVATE, sum} from './memory.ts'
 
 /** What became of so many containers, each figure of one of them but for `look`. */
 interface Cycle {
@@ -10,11 +10,17 @@ interface Cycle {
   start: number
   /** KiB that wait beside one: its supervisor's own, and its part of what is shared (Pss). */
   memory: number
+  /** KiB that are its supervisor's and its command's alone. */
+  alone: number
   /** Milliseconds of `hew ps --json`, for all. */
   look: number
   /** Milliseconds for one to be ended and removed. */
   end: number
 }
+
+/** On average, of each container. */
+const average = (count: number, pids: number[], names: string[]): number =>
+  sum(pids.map(pid => memoryOf(pid, names))) / count
 
 /** Names of containers that are there, of those that this bench makes: of the root that they are in. */
 function listed(root: string): string[] {
@@ -36,14 +42,14 @@ function cycle(count: number, plan: string, root: string): Cycle {
   const start = Number(process.hrtime.bigint() - started) / 1e6 / count
   const names = listed(root)
   if (names.length !== count) throw new Error(`${names.length} of ${count} containers run`)
-  const memory = states.map(({annotations}) =>
-    memoryOf(Number.parseInt(annotations[STATE.supervisor]!, 10), ['Pss']),
-  )
+  const supervisors = states.map(({annotations}) => Number.parseInt(annotations[STATE.supervisor]!, 10))
+  const memory = average(count, supervisors, ['Pss'])
+  const alone = average(count, [...supervisors, ...states.map(({pid}) => pid!)], PRIVATE)
   const look = time([HEW, 'ps', '--json'])
   const end = time([HEW, 'rm', '-f', ...states.map(({id}) => id)]) / count
   const left = listed(root)
   if (left.length > 0) throw new Error(`${left.length} of ${count} containers are left`)
-  return {start, memory: sum(memory) / count, look, end}
+  return {start, memory, alone, look, end}
 }
 
 /** Containers in the background, few and many: what one costs stays the same. */
@@ -84,6 +90,7 @@ export function many({folder, quick}: Setting): Iterable<Bench> {
   return [
     bench('start', 'One of many containers starts: replay, detached', 'ms', 0),
     bench('memory', 'What waits beside one of many: its memory, and its part of what is shared', 'KiB', 0),
+    bench('alone', 'What is private to one of many: its supervisor and its command', 'KiB', 0),
     bench('look', 'hew ps --json of all of them', 'ms', 1),
     bench('end', 'One of many is killed and removed: hew rm -f of all', 'ms', 0),
   ]

@@ -17,9 +17,11 @@ function family(pid: number): number[] {
 const isCommand = (pid: number): boolean =>
   readFileSync(`/proc/${pid}/cmdline`, 'utf8') === SLEEP.map(word => `${word}\0`).join('')
 
+export const PRIVATE = ['Private_Clean', 'Private_Dirty']
+
 /** What a process' memory is: its own alone, and also its part of what it shares; proc_pid_smaps(5), in KiB. */
 const COUNTS = {
-  private: ['Private_Clean', 'Private_Dirty'],
+  private: PRIVATE,
   'private memory, and its part of what is shared': ['Pss'],
 }
 

@@ -14,7 +14,12 @@ requires(
   'native',
 )('the bench measures what is right, once, and says where', () => {
   const folder = scratch()
-  const {stdout, stderr, status} = bench('--quick', '--into', folder, 'start,enter,replay,limit,copy,ps')
+  const {stdout, stderr, status} = bench(
+    '--quick',
+    '--into',
+    folder,
+    'start,enter,replay,limit,mkroot,copy,ps,many',
+  )
   assert.is(stderr, '')
   assert.is(status, 0)
   const {machine, benches} = JSON.parse(readFileSync(join(folder, 'bench.json'), 'utf8'))
