@@ -47,6 +47,24 @@ binary('says its version', () => {
   assert.equal(hew('--version'), VERSION)
 })
 
+binary('runs with its code cache, and can tell when V8 rejects it', () => {
+  const env = {HEW_CODE_CACHE: 'required'}
+  assert.equal(run(HEW, ['--version'], {env}), VERSION)
+  // It begins with V8's magic number, and hashes of V8's version, the source and the flags.
+  const stale = copy('stale')
+  const bytes = fs.readFileSync(stale)
+  const at = bytes.indexOf(fs.readFileSync(path.join(path.dirname(HEW), 'build/hew.cache')).subarray(0, 64))
+  assert.ok(at > 0)
+  bytes.writeUInt8(bytes.readUInt8(at + 4) ^ 1, at + 4)
+  fs.writeFileSync(stale, bytes)
+  assert.equal(run(stale, ['--version']), VERSION)
+  assert.equal(run(stale, ['--version'], {env}), {
+    status: 125,
+    stdout: '',
+    stderr: 'hew: the code cache was rejected: make builds another\n',
+  })
+})
+
 binary('answers by the name it is called by, through a link or not', () => {
   const link = path.join(folder, 'mkroot')
   fs.symlinkSync(HEW, link)
