@@ -17,14 +17,16 @@ export function script(plan: Plan, title: string): string {
  * @param title the command that it takes the place of
  */
 export function scriptOf(all: Typed[], title: string): string {
-  const {here, around, inside, command} = sorted(all)
+  const whole = all.find(({line}) => typeof line === 'object' && 'whole' in line)
+  const {here, around, inside, command} = sorted(all.filter(typed => typed !== whole))
   const chain = [...around, ...(inside.length > 0 ? [] : command)]
   const stays = command.some(
     ({line}) => typeof line === 'object' && 'place' in line && line.place === 'behind',
   )
   const shell =
     inside.length > 0 ? inShell(`${block(inside)}\n${chained(command, stays ? '' : 'exec ')}`) : []
-  const body = `${block(here)}${chain.length > 0 ? `\n${chained(chain, '', shell)}` : ''}`
+  const own = `${block(here)}${chain.length > 0 ? `\n${chained(chain, '', shell)}` : ''}`
+  const body = whole ? `${chained([whole], '', inShell(own))}`.replace(/\n$/, ' "$PPID"\n') : own
   // shellcheck warns of names with a $ in them, which are meant as they are.
   const odd = /'[^']*[$`][^']*'/.test(body) ? '# shellcheck disable=SC2016\n' : ''
   return `#!/bin/sh\n# ${visible(title)}, as lines of a shell\n${odd}set -eu\n\n${body.trimStart()}`

@@ -172,7 +172,7 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
       terminal: given['dry-run'] ? 'none' : terminalFor(given, from),
       state: stateFor(given, from.root, document, claimed, given.detach ? logSize : undefined),
       limits:
-        given['dry-run'] && !document.linux?.resources
+        given['dry-run'] && !document.linux?.resources && given.verdict === undefined
           ? []
           : limitSteps(document, claimed?.id ?? given.name ?? cgroupName(from.root), given),
     }
@@ -310,13 +310,7 @@ function needsSetpriv(plan: Plan, root: string): void {
 
 /** What a shell cannot do, or the one line of the lesson has no place for. */
 function onlyShell(given: Given): void {
-  const names = [
-    'detach',
-    'die-with-parent',
-    'verdict',
-    'plan',
-    ...(given['by-hand'] ? (['init', 'name'] as const) : []),
-  ] as const
+  const names = ['detach', 'plan', ...(given['by-hand'] ? (['init', 'name'] as const) : [])] as const
   const more = names.find(name => given[name])
   if (more) throw new UsageError(`--dry-run: a script has no --${more}: leave it out`)
 }
@@ -392,11 +386,13 @@ function removeUnentered({configuration, root}: Source): void {
 }
 
 /** The cgroup of the container, called by its name, with its limits. */
-function limitSteps(document: Configuration, name: string, {verdict, plan}: Given): Plan {
+function limitSteps(document: Configuration, name: string, given: Given): Plan {
+  const {verdict} = given
   const steps = cgroupPlan(document.linux?.resources ?? {}, name, hierarchies(), verdict !== undefined)
-  return verdict === undefined
-    ? steps
-    : [{do: 'verdict', to: verdictTo(verdict, plan !== undefined)}, ...steps]
+  if (verdict === undefined) return steps
+  const paths = steps.flatMap(step => (step.do === 'cgroup-join' ? step.paths : []))
+  const to = verdictTo(verdict, given.plan !== undefined || given['dry-run'])
+  return [...steps, {do: 'verdict', to, paths}]
 }
 
 function verdictTo(word: string, later: boolean): string | number {

@@ -1,6 +1,6 @@
 import {quote} from '../shell.ts'
 import type {Table} from '../step.ts'
-import {before, setting, unchecked} from './line.ts'
+import {before, call, setting, typed, unchecked} from './line.ts'
 
 /** Where a container's cgroup goes: below this one, in this kind of hierarchy. */
 export interface Above {
@@ -20,8 +20,8 @@ export interface CgroupSteps {
   'cgroup-join': {paths: string[]; outside?: boolean}
   /** The process starts in this one, which is another's; `optional`: where it may not, it stays where it is. */
   'cgroup-into': {path: string; optional: boolean}
-  /** How it ended is written there, as JSON. */
-  verdict: {to: string | number}
+  /** How it ended is written there, as JSON; `paths`: where that is counted. */
+  verdict: {to: string | number; paths: string[]}
 }
 
 export const cgroupSteps: Table<CgroupSteps> = {
@@ -69,8 +69,17 @@ export const cgroupSteps: Table<CgroupSteps> = {
     check: unchecked,
   },
   verdict: {
-    because: '',
-    shell: () => '',
+    because: 'How it ended: what is counted in its cgroup goes with that. cgroups(7)',
+    shell: s => {
+      const to = typeof s.to === 'number' ? s.to : 9
+      return [
+        ...(typeof s.to === 'number' ? [] : [`exec ${to}>${quote(s.to)}`]),
+        'read -r started _ </proc/uptime',
+        {atEnd: `${typed(call('verdict', ...s.paths))} >&${to}`, name: 'verdict'},
+        before('around', `${to}>&-`),
+      ]
+    },
+    told: () => '',
     words: s => (typeof s.to === 'number' ? ['fd', s.to] : ['file', s.to]),
     check: unchecked,
   },

@@ -182,7 +182,7 @@ const view = (root: string): Reasoned => ({
 
 /** The namespaces of a container; its user namespace first, where another process has to say which ids it has. */
 function beginnings(s: ContainerSteps['clone']): (Line | Reasoned)[] {
-  const begin = (words: string): Line => ({before: words, place: 'around', begins: true})
+  const begin = (words: string): Line => ({before: words, place: 'birth', begins: true})
   const propagation = s.propagation === 'rslave' ? ' --propagation slave' : ''
   if (!s.kinds.includes('user')) return [begin(unshare(s.kinds, s.bound) + propagation)]
   if (mapsItself(s)) return [begin(`${unshare(s.kinds, s.bound)} --map-root-user${propagation}`)]
@@ -292,7 +292,13 @@ function anotherDevice(path: string, expected: ContainerSteps['device']['expecte
 export const containerSteps: Table<ContainerSteps> = {
   'die-with-parent': {
     because: 'The container ends with whoever called. prctl(2): PR_SET_PDEATHSIG',
-    shell: () => 'setpriv --pdeathsig KILL',
+    // The script with its caller, the container with the script: a fork, or another user, is bound to nobody.
+    shell: () => [
+      {whole: 'exec setpriv --pdeathsig KILL'},
+      '[ "$PPID" = "$0" ] # or it has ended meanwhile',
+      before('bound', `setpriv --pdeathsig KILL sh -c 'case $0 in "$$" | "$PPID") exec "$@" ;; esac' "$$"`),
+    ],
+    told: () => 'setpriv --pdeathsig KILL',
     words: s => [s.parent],
     check: unchecked,
   },

@@ -551,6 +551,38 @@ has_ended() {
     [ ! -e "/proc/$1/status" ] || grep -qs '^State:.Z' "/proc/$1/status"
 }`,
   },
+  verdict: {
+    does: 'verdict CGROUP...: how it ended, and what the kernel has counted. (A shell has no other word for signal n than 128 + n.)',
+    needs: [],
+    text: `
+verdict() {
+    status=$?
+    read -r now _ </proc/uptime
+    for cgroup; do
+        for file in memory.events memory.oom_control memory.peak memory.max_usage_in_bytes cpu.stat cpuacct.usage pids.events; do
+            if [ -e "$cgroup/$file" ]; then sed "s/^/$file /" "$cgroup/$file"; fi
+        done
+    done | awk -v status="$status" -v wall="$started $now" '
+        NF == 2 && !($1 in of) {of[$1] = $2}
+        NF == 3 && !($1 " " $2 in of) {of[$1 " " $2] = $3}
+        function either(v2, v1) {
+            return v2 in of ? of[v2] : v1 in of ? of[v1] : "null"
+        }
+        function seconds(v2, v1) {
+            return v2 in of ? sprintf("%.6f", of[v2] / 1e6) : v1 in of ? sprintf("%.6f", of[v1] / 1e9) : "null"
+        }
+        END {
+            split(wall, at, " ")
+            printf "{\\"exitStatus\\":%d,\\"signal\\":%s", status, (status > 128 ? status - 128 : "null")
+            printf ",\\"oomKills\\":%s", either("memory.events oom_kill", "memory.oom_control oom_kill")
+            printf ",\\"peakMemoryBytes\\":%s", either("memory.peak", "memory.max_usage_in_bytes")
+            printf ",\\"cpuSeconds\\":%s", seconds("cpu.stat usage_usec", "cpuacct.usage")
+            printf ",\\"throttledSeconds\\":%s", seconds("cpu.stat throttled_usec", "cpu.stat throttled_time")
+            printf ",\\"forksRefused\\":%s", either("pids.events max", "")
+            printf ",\\"wallSeconds\\":%.6f}\\n", at[2] - at[1]
+        }'
+}`,
+  },
   family: {
     does: 'family PID: it, and all that it started and nobody else has adopted',
     needs: [],

@@ -5,7 +5,7 @@ import type {FunctionName} from './functions.ts'
  * A line that a person types; a call of a function, which a script then has at its top (functions.ts); or words before the
  * command, which starts as they say: `chroot "$root" bash`.
  */
-export type Line = string | Call | Before | AtEnd
+export type Line = string | Call | Before | AtEnd | Whole
 
 interface Call {
   name: FunctionName
@@ -15,8 +15,8 @@ interface Call {
 }
 
 /**
- * Words before a command, in the order of their places: around the container, in it before its shell, in that shell before the
- * root is entered, how that is entered, in there, the command itself, and what stands behind it: then the shell stays.
+ * Words before a command, in the order of their places: around the container, who it ends with, its namespaces, in these before its
+ * shell, in that shell before the root is entered, how that is entered, in there, the command itself, and what stands behind it: then the shell stays.
  */
 interface Before {
   before: string
@@ -25,11 +25,28 @@ interface Before {
   begins?: boolean
 }
 
-export const PLACES = ['around', 'within', 'own', 'root', 'inside', 'command', 'behind'] as const
+export const PLACES = [
+  'around',
+  'bound',
+  'birth',
+  'within',
+  'own',
+  'root',
+  'inside',
+  'command',
+  'behind',
+] as const
 
 /** What is done when the script ends, however it ends; of several the last one first. */
 interface AtEnd {
   atEnd: string
+  /** The function that it calls. */
+  name?: FunctionName
+}
+
+/** Words before a shell that does all of the script; its $0 is the process that has started the script. */
+interface Whole {
+  whole: string
 }
 
 /** A line with a reason of its own. */
@@ -56,6 +73,7 @@ export function before(place: Before['place'], words: string): Before {
 /** A line as it is typed. */
 export function typed(line: Line): string {
   if (typeof line === 'string') return line
+  if ('whole' in line) return line.whole
   if ('atEnd' in line) return `trap ${quote(line.atEnd)} EXIT`
   return 'before' in line ? line.before : [line.name, ...line.words.map(quote)].join(' ')
 }

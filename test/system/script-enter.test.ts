@@ -41,7 +41,7 @@ const SHELLS: {program: string; env: Record<string, string>; text: (text: string
   {
     program: `${here}/busybox/sh`,
     env: {PATH: `${here}/busybox:${process.env.PATH}`},
-    text: text => byPath(text).replace(' sh -euc', ` ${here}/busybox/sh -euc`),
+    text: text => byPath(text).replaceAll(' sh -euc', ` ${here}/busybox/sh -euc`),
   },
 ]
 
@@ -373,6 +373,75 @@ asRoot('enter -t of an ordinary user; of any process, with its directory; one th
   } finally {
     for (const one of begun) one.kill('SIGKILL')
   }
+})
+
+/** Fields that are a time, or what a shell's own programs took: there or null, but not the same. */
+const measured = (text: string): object =>
+  JSON.parse(text, (key, value) => (/Seconds$|^peak/.test(key) && value !== null ? 'a number' : value))
+
+asRoot('--verdict: the script says the same of how it ended, to a file or a descriptor', () => {
+  readyForLimits()
+  const verdict = `${here}/it's $(a verdict)`
+  const memory = '[ -z "$1" ] && exit 3; sh -c "x=xxxxxxxx; while :; do x=\\$x\\$x; done"; exit 7'
+  const documented = run(HEW, ['limit', '--memory', '24M'], {
+    input: shell(`hew mkroot --into '${root}' --empty --json`).stdout,
+  }).stdout
+  for (const [operand, status, oomKills] of [
+    ['', 3, 0],
+    ['much', 7, 1],
+  ] as const) {
+    const words = ['--verdict', verdict, '--', 'sh', '-c', memory, 'sh', operand]
+    const command = run(HEW, ['enter', ...words], {input: documented})
+    assert.is(command.status, status, command.stderr)
+    const said = fs.readFileSync(verdict, 'utf8')
+    assert.is(JSON.parse(said).oomKills, oomKills)
+    const dry = run(HEW, ['enter', '--dry-run', ...words], {input: documented})
+    assert.equal([dry.stderr, dry.status, shellcheck(dry.stdout)], ['', 0, ''])
+    assert.is(fs.readFileSync(verdict, 'utf8'), said)
+    for (const {program, env, text} of SHELLS) {
+      fs.rmSync(verdict)
+      fs.writeFileSync(printed, text(dry.stdout))
+      assert.is(run(program, [printed], {env}).status, status)
+      assert.equal(measured(fs.readFileSync(verdict, 'utf8')), measured(said), program)
+    }
+  }
+  assert.is(run('find', ['/sys/fs/cgroup', '-name', UNIQUE]).stdout, '')
+  const three = shell(`hew enter --dry-run --verdict 3 -r '${root}' -- sh -c : | dash 3>&1`)
+  assert.is(JSON.parse(three.stdout).exitStatus, 0)
+})
+
+asRoot('--die-with-parent: when the caller of the script is killed, nothing of it lives on', async () => {
+  const ready = ['sh', '-c', 'echo ready; exec sleep 600']
+  for (const options of [[], ['--map', 'auto'], ['--share', 'user']]) {
+    const words = ['enter', '--dry-run', '--die-with-parent', ...options, ...r, '--', ...ready]
+    const dry = run(HEW, words)
+    assert.equal([dry.stderr, dry.status, shellcheck(dry.stdout)], ['', 0, ''])
+    for (const {program, env, text} of IN_GUEST ? SHELLS.slice(0, 1) : SHELLS) {
+      fs.writeFileSync(printed, text(dry.stdout))
+      const caller = spawn('sh', ['-c', '"$@"; :', 'sh', program, printed], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+        env: {...process.env, ...env},
+      })
+      let said = ''
+      let ended = false
+      caller.stdout.on('data', text => {
+        said += text
+      })
+      // All that has it has ended then.
+      caller.stdout.on('end', () => {
+        ended = true
+      })
+      try {
+        await until('it runs', () => said === 'ready\n', 60)
+        assert.not.ok(ended)
+      } finally {
+        caller.kill('SIGKILL')
+      }
+      await until('nothing lives on', () => ended, 60)
+    }
+  }
+  // Not with BusyBox: what a shell of it has executed, and not forked, ignores SIGQUIT.
+  same({words: [...r, '--die-with-parent']})
 })
 
 asRoot('what no script can be made of is refused', () => {
