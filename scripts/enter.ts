@@ -313,6 +313,8 @@ function onlyShell(given: Given): void {
   const names = ['detach', 'plan', ...(given['by-hand'] ? (['init', 'name'] as const) : [])] as const
   const more = names.find(name => given[name])
   if (more) throw new UsageError(`--dry-run: a script has no --${more}: leave it out`)
+  if (/^\d\d+$/.test(given.verdict ?? ''))
+    throw new UsageError(`--dry-run: in a script a descriptor has one digit: not --verdict ${given.verdict}`)
 }
 
 const WITH_TARGET = ['target', 'env', 'workdir', 'user', 'explain', 'dry-run', 'help']

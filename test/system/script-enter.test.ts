@@ -447,6 +447,7 @@ asRoot('--die-with-parent: when the caller of the script is killed, nothing of i
 asRoot('what no script can be made of is refused', () => {
   const {status, stderr} = run(HEW, ['enter', '--dry-run', '--detach', ...r])
   assert.equal([status, /a script has no --detach/.test(stderr)], [2, true])
+  assert.is(run(HEW, ['enter', '--dry-run', '--verdict', '12', ...r]).status, 2)
   const bare = `${here}/bare`
   run(HEW, ['mkroot', '-q', bare, '--with', 'sh'])
   const refused = run(HEW, ['enter', '--dry-run', '--cap-drop', 'ALL', '-r', bare, 'sh'])
