@@ -44,11 +44,16 @@ export function parentOf(pid: number): number | undefined {
 
 /** A mount, as a process sees it (proc_pid_mountinfo(5)). */
 export interface Mounted {
+  id: string
+  /** What it is mounted on. */
+  parent: string
   /** `major:minor` of its file system. */
   device: string
   /** What of the file system is mounted. */
   root: string
   point: string
+  /** Of the mount, then of its file system. */
+  options: string[]
   type: string
 }
 
@@ -64,11 +69,25 @@ export function mounts(pid: number | 'self'): Mounted[] | undefined {
     .split('\n')
     .filter(line => line !== '')
     .map(line => {
-      const [, , device = '', root = '', point = ''] = line.split(' ')
-      const [type = ''] = line.slice(line.indexOf(' - ') + 3).split(' ')
-      return {device, root: unescaped(root), point: unescaped(point), type}
+      const [id = '', parent = '', device = '', root = '', point = '', own] = line.split(' ')
+      const [type = '', , shared] = line.slice(line.indexOf(' - ') + 3).split(' ')
+      const options = `${own},${shared}`.split(',')
+      return {id, parent, device, root: unescaped(root), point: unescaped(point), options, type}
     })
 }
+
+/** Whether a mount's path leads to it: all that is mounted there, or further up, has to be below it in the tree of mounts. */
+export function isVisible({id, point}: Mounted, among: Mounted[]): boolean {
+  const below = new Set<string>()
+  for (let at: string | undefined = id; at !== undefined && !below.has(at); ) {
+    below.add(at)
+    at = among.find(one => one.id === at)?.parent
+  }
+  return !among.some(one => !below.has(one.id) && isWithin(point, one.point))
+}
+
+const isWithin = (path: string, directory: string): boolean =>
+  directory === '/' || path === directory || path.startsWith(`${directory}/`)
 
 /** The kernel writes space, tab, newline and backslash in paths as three octal digits. */
 export function unescaped(field: string): string {

@@ -43,6 +43,6 @@ build({
  */
 function withoutCopies(code: string): string {
   return code.replace(/\b(\w+)=__toESM\((require\("node:\w+"\)),1\)/g, (whole, variable, required) =>
-    code.includes(`${variable}.default`) ? whole : `${variable}=${required}`,
+    new RegExp(`\\b${variable}\\.default\\b`).test(code) ? whole : `${variable}=${required}`,
   )
 }

@@ -1,6 +1,6 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {read, unescaped, words} from '../kernel.ts'
+import {isVisible, type Mounted, mounts, read, words} from '../kernel.ts'
 
 /** A mounted tree of cgroups: the one of v2, or one of those of v1 (cgroups(7)). */
 export interface Hierarchy {
@@ -19,40 +19,25 @@ const V1_NAMES: Record<string, string> = {blkio: 'io'}
 
 /** Every hierarchy that is mounted here and can be seen. */
 export function hierarchies(): Hierarchy[] {
-  const found = fs
-    .readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .flatMap(line => hierarchy(line) ?? [])
+  const all = mounts('self') ?? []
+  const found = all.flatMap(mount =>
+    /^cgroup2?$/.test(mount.type) && isVisible(mount, all) ? hierarchy(mount) : [],
+  )
   const one = (h: Hierarchy): string => (h.version === 2 ? 'v2' : h.controllers.join())
   // One that is mounted twice: where it can be written, and where more of it is seen.
   found.sort((a, b) => Number(a.readOnly) - Number(b.readOnly) || a.root.length - b.root.length)
   return found.filter((h, i) => found.findIndex(other => one(other) === one(h)) === i)
 }
 
-/** A line of proc_pid_mountinfo(5). */
-function hierarchy(line: string): Hierarchy | undefined {
-  const [id, , , root, point, options] = line.split(' ')
-  const [type, , superOptions = ''] = line.replace(/^.* - /, '').split(' ')
-  if ((type !== 'cgroup' && type !== 'cgroup2') || !root || !point || !id) return undefined
-  const mount = unescaped(point)
-  const readOnly = options!.split(',').includes('ro') || superOptions.split(',').includes('ro')
-  if (!isVisible(mount, id, type)) return undefined
+function hierarchy({type, point: mount, root, options}: Mounted): Hierarchy[] {
+  const readOnly = options.includes('ro')
   if (type === 'cgroup2')
-    return {
-      version: 2,
-      controllers: words(`${mount}/cgroup.controllers`),
-      mount,
-      root: unescaped(root),
-      readOnly,
-    }
-  const controllers = superOptions
-    .split(',')
+    return [{version: 2, controllers: words(`${mount}/cgroup.controllers`), mount, root, readOnly}]
+  const controllers = options
     .filter(option => V1_CONTROLLERS.includes(option))
     .map(name => V1_NAMES[name] ?? name)
   // name=systemd and its like track processes and limit nothing.
-  return controllers.length === 0
-    ? undefined
-    : {version: 1, controllers, mount, root: unescaped(root), readOnly}
+  return controllers.length === 0 ? [] : [{version: 1, controllers, mount, root, readOnly}]
 }
 
 const V1_CONTROLLERS = [
@@ -67,29 +52,6 @@ const V1_CONTROLLERS = [
   'rdma',
   'misc',
 ]
-
-/** O_PATH of open(2), which Node does not name. */
-const O_PATH = 0x200000
-
-/** CGROUP_SUPER_MAGIC and CGROUP2_SUPER_MAGIC of <linux/magic.h> */
-const MAGIC = {cgroup: 0x27e0eb, cgroup2: 0x63677270}
-
-/**
- * Whether a path leads to the mount that is listed there: another may cover it, of cgroups even, as all mounts of v2 are one file
- * system. The mount's id tells (proc_pid_fdinfo(5)); where the kernel does not, statfs(2) tells at least the kind.
- */
-function isVisible(path: string, id: string, type: keyof typeof MAGIC): boolean {
-  let fd: number | undefined
-  try {
-    fd = fs.openSync(path, O_PATH)
-    const [, seen] = /^mnt_id:\s*(\d+)$/m.exec(read(`/proc/self/fdinfo/${fd}`) ?? '') ?? []
-    return seen === undefined ? fs.statfsSync(path).type === MAGIC[type] : seen === id
-  } catch {
-    return false
-  } finally {
-    if (fd !== undefined) fs.closeSync(fd)
-  }
-}
 
 /** The directory of the cgroup that a process is in, or undefined where that cannot be seen from here. */
 export function cgroupOf(pid: number | 'self', hierarchy: Hierarchy): string | undefined {
@@ -168,8 +130,11 @@ export function topmost(h: Hierarchy, own: string): string {
  * v1: the own one. v2: the own one or, since nothing can be enabled in one that holds processes, the nearest above it:
  * `cgroup-init` has moved us down. No limit is left behind on the way, nor a unit of systemd's.
  */
-export function place(h: Hierarchy, needed: string[]): string | undefined {
-  const own = cgroupOf('self', h)
+export function place(
+  h: Hierarchy,
+  needed: string[],
+  own: string | undefined = cgroupOf('self', h),
+): string | undefined {
   if (h.version === 1 || own === undefined) return own
   const top = topmost(h, own)
   for (let at = own; ; at = at.replace(/\/[^/]*$/, '')) {

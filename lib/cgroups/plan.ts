@@ -179,7 +179,8 @@ function notLimited(limited: Part[], found: Hierarchy[], counted: boolean): Part
     const counts =
       (counted || limited.length > 0) && hierarchy.controllers.some(name => COUNTING.includes(name))
     if (hierarchy !== holds && !counts) return []
-    const above = place(hierarchy, hierarchy.version === 2 ? ['memory', 'pids'] : []) ?? place(hierarchy, [])
+    const own = cgroupOf('self', hierarchy)
+    const above = place(hierarchy, hierarchy.version === 2 ? ['memory', 'pids'] : [], own) ?? own
     if (above === undefined || !isOurs(above) || (hierarchy.version === 2 && unfit(above))) return []
     return [{hierarchy, above, settings: []}]
   })

@@ -43,7 +43,8 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
   const names = Object.keys(table)
   const valued = names.filter(name => table[name]!.value !== undefined)
   const settings = {
-    string: ['_', ...valued],
+    // Switches as well, or minimist looks whether they are numbers, by two expressions that are compiled for it. In `-ab` they come out as ''.
+    string: ['_', ...names],
     boolean: names.filter(name => !valued.includes(name)),
     alias: Object.fromEntries(
       names.flatMap(name => (table[name]!.short ? [[name, table[name]!.short!]] : [])),
@@ -115,7 +116,9 @@ function read(
     // minimist has a meaning for `--switch=text` and `--no-switch`; hew has none.
     const odd = words.find(word => word.startsWith(`--${name}=`) || word === `--no-${name}`)
     if (odd !== undefined) throw new UsageError(`${odd}: --${name} is a switch and takes no value`)
-    return value === true
+    if (typeof value === 'string' && value !== '')
+      throw new UsageError(`-${option.short}${value}: --${name} is a switch and takes no value`)
+    return value === true || value === ''
   }
   const values = (value === undefined ? [] : Array.isArray(value) ? value : [value]).map(String)
   if (values.includes('')) throw new UsageError(`--${name} needs a value: --${name} ${option.value}`)
