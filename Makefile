@@ -96,13 +96,14 @@ dist/licenses.txt: dist/build/hew.js lib/build/licenses.ts LICENSE
 
 # V8 salts its string hashes with a random seed, and the code cache holds hashes; of V8's flags only this one leaves the
 # cache valid for a Node started without it.
-dist/build/hew.cache: dist/build/hew.js dist/hew-stage lib/build/warm.ts
+dist/build/caches: dist/build/hew.js dist/hew-stage lib/build/warm.ts
 	@echo $@
 	@$(NODE24) --no-warnings --predictable lib/build/warm.ts dist/build/hew.js dist/hew-stage $@
 
-dist/build/hew-node: dist/build/node dist/build/hew.js dist/build/hew.cache dist/licenses.txt lib/build/bake.ts lib/build/boot.cjs
+dist/build/hew-node: dist/build/node dist/build/hew.js dist/build/caches dist/licenses.txt lib/build/bake.ts lib/build/boot.cjs
 	@echo $@
-	@$(TSX) lib/build/bake.ts dist/build/node lib/build/boot.cjs $@ bundle=dist/build/hew.js cache=dist/build/hew.cache licenses=dist/licenses.txt >/dev/null
+	@$(TSX) lib/build/bake.ts dist/build/node lib/build/boot.cjs $@ bundle=dist/build/hew.js licenses=dist/licenses.txt \
+	    $$(cd dist/build/caches && for name in *; do echo "cache.$$name=dist/build/caches/$$name"; done) >/dev/null
 
 dist/hew: dist/hew-stage dist/build/hew-node lib/build/pack.ts lib/build/locales.ts
 	@echo $@

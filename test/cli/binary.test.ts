@@ -53,7 +53,9 @@ binary('runs with its code cache, and can tell when V8 rejects it', () => {
   // It begins with V8's magic number, and hashes of V8's version, the source and the flags.
   const stale = copy('stale')
   const bytes = fs.readFileSync(stale)
-  const at = bytes.indexOf(fs.readFileSync(path.join(path.dirname(HEW), 'build/hew.cache')).subarray(0, 64))
+  const at = bytes.indexOf(
+    fs.readFileSync(path.join(path.dirname(HEW), 'build/caches/others')).subarray(0, 64),
+  )
   assert.ok(at > 0)
   bytes.writeUInt8(bytes.readUInt8(at + 4) ^ 1, at + 4)
   fs.writeFileSync(stale, bytes)
