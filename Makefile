@@ -4,6 +4,7 @@
 # make picture the README's picture of the demo, made of what it really shows
 # make lint    types, style, shell scripts, C warnings
 # make bench   how fast it is, beside others; with ONLY=start,copy: only that. INSTALL=no: beside those that are there
+# make seeds   lib/stage/seeds.h, for another Node
 # make release dist/hew-VERSION-linux-x64.xz, and its checksum
 # make man     dist/man, a page for hew and one for each command
 # make guest   a shell in the test kernel, where cgroups are v2; with CMD='...': that command
@@ -30,7 +31,7 @@ LINT_PACKAGES := shellcheck
 BENCH_PACKAGES := bubblewrap crun dracut-core pax-utils procps python3-pyelftools runc util-linux
 
 .DELETE_ON_ERROR:
-.PHONY: all demo man picture test lint bench release guest clean test-packages lint-packages release-packages
+.PHONY: all demo man picture seeds test lint bench release guest clean test-packages lint-packages release-packages
 
 all: dist/hew
 
@@ -41,6 +42,9 @@ demo: dist/hew $(if $(GUEST),test-packages)
 
 picture: dist/hew
 	@$(TSX) lib/build/picture.ts dist/hew lib/demo/demo.svg
+
+seeds: $(INSTALLED)
+	@$(TSX) lib/build/seeds.ts lib/stage/seeds.h
 
 test: dist/hew test-packages
 	@$(TSX) test/run.ts
@@ -100,9 +104,13 @@ dist/build/caches: dist/build/hew.js dist/hew-stage lib/build/warm.ts
 	@echo $@
 	@$(NODE24) --no-warnings --predictable lib/build/warm.ts dist/build/hew.js dist/hew-stage $@
 
-dist/build/hew-node: dist/build/node dist/build/hew.js dist/build/caches dist/licenses.txt lib/build/bake.ts lib/build/boot.cjs
+dist/build/licenses.gz: dist/licenses.txt
 	@echo $@
-	@$(TSX) lib/build/bake.ts dist/build/node lib/build/boot.cjs $@ bundle=dist/build/hew.js licenses=dist/licenses.txt \
+	@gzip -9n <$< >$@
+
+dist/build/hew-node: dist/build/node dist/build/hew.js dist/build/caches dist/build/licenses.gz lib/build/bake.ts lib/build/boot.cjs
+	@echo $@
+	@$(TSX) lib/build/bake.ts dist/build/node lib/build/boot.cjs $@ bundle=dist/build/hew.js licenses=dist/build/licenses.gz \
 	    $$(cd dist/build/caches && for name in *; do echo "cache.$$name=dist/build/caches/$$name"; done) >/dev/null
 
 dist/hew: dist/hew-stage dist/build/hew-node lib/build/pack.ts lib/build/locales.ts

@@ -33,6 +33,7 @@ const seaConfig = {
     '--disable-sigusr1', // no debugger for whoever sends a signal
     '--openssl-config=/proc/self/none', // one that a root happens to have may stop Node from starting
     '--v8-pool-size=1', // each thread more costs time to start
+    '--random-seed=00000000', // the launcher's to fill in: lib/build/seeds.ts
   ],
 }
 void sea(path.resolve(main), {

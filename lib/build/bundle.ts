@@ -4,7 +4,7 @@
  * Modules that are imported lazily stay lazy in it: each is a function that runs when it is first imported.
  */
 import {readFileSync, writeFileSync} from 'node:fs'
-import {build} from 'esbuild'
+import {build, transform} from 'esbuild'
 
 const [outfile = 'dist/build/hew.js'] = process.argv.slice(2)
 const {version} = JSON.parse(readFileSync('package.json', 'utf8')) as {version: string}
@@ -17,13 +17,8 @@ build({
   platform: 'node',
   format: 'cjs',
   target: 'node24',
-  // Names are kept, for stack traces; the rest is parsed faster the shorter it is.
-  minifyWhitespace: true,
   minifySyntax: true,
   legalComments: 'none', // hew --licenses has them all
-  // lib/build/boot.cjs calls it.
-  banner: {js: '(function (require) {'},
-  footer: {js: '})'},
   define: {
     HEW_BINARY: 'true',
     HEW_VERSION: JSON.stringify(version),
@@ -32,9 +27,18 @@ build({
   },
   logLevel: 'warning',
   logOverride: {'empty-import-meta': 'silent'}, // command() asks for it
-}).then(({metafile}) => {
+}).then(async ({metafile}) => {
   writeFileSync(`${outfile}.meta.json`, JSON.stringify(metafile))
-  writeFileSync(outfile, withoutCopies(readFileSync(outfile, 'utf8')))
+  // The shorter the faster, and no stack trace is ever shown.
+  const {code} = await transform(withoutCopies(readFileSync(outfile, 'utf8')), {
+    minify: true,
+    format: 'cjs',
+    target: 'node24',
+    // lib/build/boot.cjs calls it.
+    banner: '(function (require) {',
+    footer: '})',
+  })
+  writeFileSync(outfile, code)
 })
 
 /**
@@ -42,7 +46,7 @@ build({
  * forty files, in case that somebody wants the default export.
  */
 function withoutCopies(code: string): string {
-  return code.replace(/\b(\w+)=__toESM\((require\("node:\w+"\)),1\)/g, (whole, variable, required) =>
-    new RegExp(`\\b${variable}\\.default\\b`).test(code) ? whole : `${variable}=${required}`,
+  return code.replace(/\b(\w+) = __toESM\((require\("node:\w+"\)), 1\)/g, (whole, variable, required) =>
+    new RegExp(`\\b${variable}\\.default\\b`).test(code) ? whole : `${variable} = ${required}`,
   )
 }

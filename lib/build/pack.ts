@@ -34,7 +34,9 @@ const PAGE = 4096
 /** Node's text is so large that it pays to let the kernel map it in pages of this size. */
 const HUGE_PAGE = 2 * 1024 * 1024
 const MAGIC = '\x7fhewtoc\n'
-const VERSION = 1
+const VERSION = 2
+/** Of lib/build/bake.ts, for the launcher to fill in. */
+const SEED = '--random-seed='
 const PARTS_MAX = 16
 const NAME_SIZE = 32
 const PART_SIZE = NAME_SIZE + 3 * 8
@@ -136,8 +138,15 @@ function withoutPreloadFile(bytes: Buffer): Buffer {
   return bytes
 }
 
+function seedDigits(node: Buffer): number {
+  const at = node.indexOf(`${SEED}00000000`)
+  if (at < 0 || node.indexOf(`${SEED}00000000`, at + 1) >= 0)
+    throw new Error(`the options in Node's executable have no single ${SEED}`)
+  return at + SEED.length
+}
+
 function join(launcher: Buffer, parts: Part[]): void {
-  const table = Buffer.alloc(PARTS_MAX * PART_SIZE + 2 * 4 + MAGIC.length)
+  const table = Buffer.alloc(PARTS_MAX * PART_SIZE + 8 + 2 * 4 + MAGIC.length)
   const fd = openSync(`${output}.new`, 'w', 0o755)
   let size = writeSync(fd, launcher)
   for (const [i, {name, bytes, head}] of parts.entries()) {
@@ -150,9 +159,10 @@ function join(launcher: Buffer, parts: Part[]): void {
     size += bytes.length
   }
   const end = PARTS_MAX * PART_SIZE
-  table.writeUInt32LE(parts.length, end)
-  table.writeUInt32LE(VERSION, end + 4)
-  table.write(MAGIC, end + 8, 'latin1')
+  table.writeBigUInt64LE(BigInt(seedDigits(parts[0]!.bytes)), end)
+  table.writeUInt32LE(parts.length, end + 8)
+  table.writeUInt32LE(VERSION, end + 12)
+  table.write(MAGIC, end + 16, 'latin1')
   writeSync(fd, table)
   closeSync(fd)
   chmodSync(`${output}.new`, 0o755)

@@ -1,4 +1,4 @@
-import {existsSync} from 'node:fs'
+import * as fs from 'node:fs'
 import * as path from 'node:path'
 import {HewError} from '../errors.ts'
 
@@ -21,11 +21,11 @@ const PARTS = 'bark beam board bough crown grain knot log plank post rafter ring
 /** A directory that is not there yet, with a name that can be said and typed: `birch-plank-4f1c`. */
 export function freshRoot(directory: string): string {
   for (;;) {
-    const pick = (words: string[]): string => words[Math.floor(Math.random() * words.length)]!
-    const number = Math.floor(Math.random() * 0x10000)
-      .toString(16)
-      .padStart(4, '0')
-    const root = path.join(directory, `${pick(WOODS)}-${pick(PARTS)}-${number}`)
-    if (!existsSync(root)) return root
+    // The kernel's: Math.random() begins with one of few seeds (lib/build/seeds.ts). The last twelve digits are random.
+    const random = Number.parseInt(fs.readFileSync('/proc/sys/kernel/random/uuid', 'latin1').slice(24), 16)
+    const pick = (words: string[], by: number): string => words[Math.floor(random / by) % words.length]!
+    const number = (random % 0x10000).toString(16).padStart(4, '0')
+    const root = path.join(directory, `${pick(WOODS, 0x10000)}-${pick(PARTS, 0x1000000)}-${number}`)
+    if (!fs.existsSync(root)) return root
   }
 }

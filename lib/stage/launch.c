@@ -57,7 +57,7 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-enum { PAGE = 4096, SEGMENTS_MAX = 16, DYNAMIC_MAX = 64 };
+enum { PAGE = 4096, SEGMENTS_MAX = 16, DYNAMIC_MAX = 64, SEED_DIGITS = 8 };
 
 static const char toc_magic[8] = "\177hewtoc\n";
 static const char damaged[] = "the file is damaged or was not copied to its end: copy it again";
@@ -147,6 +147,30 @@ static uintptr_t reserve(const struct image *image) {
     void *base = mmap(NULL, page_up(end), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) fail(errno, "cannot map %s", image->part->name);
     return (uintptr_t)base;
+}
+
+/*
+ * V8 searches primes for a secret of its string hashes, a twelfth of Node's start, unless its seed is one with which they are found at once
+ * (lib/build/seeds.ts). Which of these is random: nobody is to know a start's hashes. The option stands in what pkg has put into
+ * Node; we write its digits.
+ */
+static const uint32_t seeds[256] = {
+#include "seeds.h"
+};
+
+static void choose_seed(const struct image *node, uint64_t at) {
+    const unsigned char *random = (const unsigned char *)getauxval(AT_RANDOM);
+    for (int i = 0; i < node->header.e_phnum; i++) {
+        const ElfW(Phdr) *segment = &node->segments[i];
+        uint64_t end = segment->p_offset + segment->p_filesz;
+        if (segment->p_type != PT_LOAD || at < segment->p_offset || at + SEED_DIGITS > end) continue;
+        uintptr_t digits = segment->p_vaddr + (at - segment->p_offset), page = page_down(digits);
+        size_t size = page_up(digits + SEED_DIGITS) - page;
+        if (mprotect((void *)page, size, PROT_READ | PROT_WRITE) < 0) fail(errno, "cannot map %s", node->part->name);
+        uint32_t seed = seeds[random ? *random : 0];
+        for (int i = SEED_DIGITS; i-- > 0; seed /= 10) ((char *)digits)[i] = (char)('0' + seed % 10);
+        mprotect((void *)page, size, protection(segment));
+    }
 }
 
 /* ---- 2. the libraries ---- */
@@ -392,6 +416,7 @@ void launch(int argc, char **argv, char **envp) {
 
     read_image(&node, &toc.parts[PART_NODE]);
     map_segments(&node, 0, MAP_FIXED_NOREPLACE);
+    choose_seed(&node, toc.seed);
     read_image(&loader, &toc.parts[PART_LOADER]);
     uintptr_t base = reserve(&loader);
     map_segments(&loader, base, MAP_FIXED);

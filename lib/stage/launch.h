@@ -8,7 +8,7 @@
  * The table of contents, the last bytes of the file. lib/build/pack.ts writes it.
  * The parts are in the order below; offsets are multiples of the page size.
  */
-enum { TOC_VERSION = 1, TOC_PARTS_MAX = 16, PART_NODE = 0, PART_LOADER = 1, PART_LIBRARIES = 2 };
+enum { TOC_VERSION = 2, TOC_PARTS_MAX = 16, PART_NODE = 0, PART_LOADER = 1, PART_LIBRARIES = 2 };
 
 struct part {
     char name[32];
@@ -18,6 +18,7 @@ struct part {
 
 struct toc {
     struct part parts[TOC_PARTS_MAX];
+    uint64_t seed; /* where in Node's part the digits of --random-seed are */
     uint32_t count, version;
     char magic[8]; /* "\177hewtoc\n" */
 };

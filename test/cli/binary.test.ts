@@ -243,8 +243,8 @@ binary('a file that was cut off says so', () => {
 binary('so does a table of contents that points nowhere', () => {
   const bad = copy('bad')
   const fd = fs.openSync(bad, 'r+')
-  // The first part's offset, after its name of 32 bytes: 16 parts of 56 bytes, two numbers of 4 and the magic end the file.
-  fs.writeSync(fd, Buffer.alloc(8, 0x7f), 0, 8, fs.statSync(bad).size - (16 * 56 + 16) + 32)
+  // The first part's offset, after its name of 32 bytes: 16 parts of 56 bytes, three numbers and the magic end the file.
+  fs.writeSync(fd, Buffer.alloc(8, 0x7f), 0, 8, fs.statSync(bad).size - (16 * 56 + 8 + 16) + 32)
   fs.closeSync(fd)
   const {status, stdout, stderr} = run(bad, ['--version'])
   assert.equal({status, stdout}, {status: 125, stdout: ''})
