@@ -51,6 +51,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
@@ -106,6 +107,62 @@ static void read_image(struct image *image, const struct part *part) {
 static int protection(const ElfW(Phdr) *segment) {
     return (segment->p_flags & PF_R ? PROT_READ : 0) | (segment->p_flags & PF_W ? PROT_WRITE : 0) |
            (segment->p_flags & PF_X ? PROT_EXEC : 0);
+}
+
+/* ---- what it takes ---- */
+
+/*
+ * What Node takes, with some room: where there is less it dies of a failed assertion, with a stack trace or without a word, or waits
+ * for a thread that cannot be. Found by trying (prlimit(1)).
+ */
+enum { DESCRIPTORS = 24, THREADS = 2 };
+static const struct {
+    int resource;
+    rlim_t least;
+    const char *what;
+} takes[] = {
+    {RLIMIT_AS, 1536 << 20, "of addresses (ulimit -v)"},
+    {RLIMIT_DATA, 1024 << 20, "of data (ulimit -d)"},
+    {RLIMIT_STACK, 256 << 10, "of stack (ulimit -s)"},
+};
+
+static void check_limits(void) {
+    for (size_t i = 0; i < sizeof takes / sizeof *takes; i++) {
+        struct rlimit limit;
+        if (getrlimit(takes[i].resource, &limit) < 0 || limit.rlim_cur >= takes[i].least) continue;
+        fail(0, "cannot start: it takes %llu KiB %s, and may have %llu: raise that limit",
+             (unsigned long long)takes[i].least >> 10, takes[i].what, (unsigned long long)limit.rlim_cur >> 10);
+    }
+}
+
+/* The limit alone does not tell: the caller's may be open. */
+static void check_descriptors(void) {
+    int spare[DESCRIPTORS];
+    for (int i = 0; i < DESCRIPTORS; i++)
+        if ((spare[i] = dup(self)) < 0)
+            fail(0, "cannot start: it takes %d open files more, and may have %d: raise the limit (ulimit -n)", DESCRIPTORS, i);
+    for (int i = 0; i < DESCRIPTORS; i++) close(spare[i]);
+}
+
+/* As many at once beside us as Node has threads; each parent sleeps until its child has ended, so that they share a stack. */
+static void start_processes(int more, volatile int *refused) {
+    pid_t child = vfork();
+    if (child == 0) {
+        if (more > 1) start_processes(more - 1, refused);
+        _exit(0);
+    }
+    if (child > 0) waitpid(child, NULL, __WALL);
+    else *refused = errno;
+}
+
+/* RLIMIT_NPROC is not all, and many cgroups above us may have a pids.max: trying tells. */
+static void check_processes(void) {
+    volatile int refused = 0;
+    start_processes(THREADS, &refused);
+    if (refused == EAGAIN)
+        fail(0, "cannot start: it takes %d processes, and there may be no more (pids.max of its cgroup, or ulimit -u): "
+                "raise the limit, or start hew outside of it",
+             THREADS + 1);
 }
 
 /* ---- 1. Node and ld.so ---- */
@@ -269,13 +326,6 @@ static void on_touch(int signal) {
     sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 }
 
-/* ld.so has its own words and status for when it cannot open a file: make sure that it can. */
-static void check_descriptors(void) {
-    int spare = dup(self);
-    if (spare < 0) fail(errno, "cannot load %s", libraries[0].image.part->name);
-    close(spare);
-}
-
 static void await_first_touch(void) {
     struct sigaction action = {.sa_handler = on_touch};
     sigset_t set;
@@ -413,6 +463,9 @@ void launch(int argc, char **argv, char **envp) {
     fill_standard_descriptors();
     put_verdict_aside(argv);
     open_self(&toc);
+    check_limits();
+    check_descriptors();
+    check_processes();
 
     read_image(&node, &toc.parts[PART_NODE]);
     map_segments(&node, 0, MAP_FIXED_NOREPLACE);
@@ -421,7 +474,6 @@ void launch(int argc, char **argv, char **envp) {
     uintptr_t base = reserve(&loader);
     map_segments(&loader, base, MAP_FIXED);
     for (uint32_t i = PART_LIBRARIES; i < toc.count; i++) offer(&libraries[library_count++], &toc.parts[i]);
-    check_descriptors();
 
     static ElfW(Phdr) headers[SEGMENTS_MAX];
     describe_program(headers, &node, extend_dynamic(find(&node, PT_DYNAMIC)));
