@@ -1,5 +1,4 @@
 import * as fs from 'node:fs'
-import * as path from 'node:path'
 import {cgroupOf, isKernelsRoot, systemdRuns, topmost} from '../cgroups/hierarchies.ts'
 import {delegation} from '../cgroups/plan.ts'
 import {isTerminal} from '../cli/output.ts'
@@ -14,7 +13,7 @@ import {type Check, type Finding, fine} from './check.ts'
 import type {Facts} from './facts.ts'
 import {hasFile, LIMITS, tried} from './limits.ts'
 import {PROBES, type Probe} from './probes.ts'
-import {rootsPlace, trial} from './trial.ts'
+import {rootsPlace, thereAlready, trial} from './trial.ts'
 
 interface Row extends Pick<Check, 'id' | 'group' | 'title'> {
   needed?: boolean
@@ -149,9 +148,8 @@ function roots(): Finding {
 function states(): Finding {
   try {
     const directory = stateDirectory()
-    const there = fs.existsSync(directory)
     // No name of a container begins with a dot.
-    fs.rmdirSync(fs.mkdtempSync(there ? `${directory}/.check-` : `${path.dirname(directory)}/.hew-check-`))
+    fs.rmdirSync(fs.mkdtempSync(`${thereAlready(directory)}/.hew-check-`))
     return fine(directory)
   } catch (error) {
     return missing(reason(error), "no 'hew enter --name' or --detach: containers run unnamed")

@@ -62,10 +62,15 @@ function emptyRoot(): string {
 /** The directory that roots are put into, or, as long as that is not made, the one that is there already above it. */
 export function rootsPlace(): string | undefined {
   try {
-    let at = rootsDirectory(process.getuid!(), process.env)
-    while (!fs.existsSync(at)) at = path.dirname(at)
-    return at
+    return thereAlready(rootsDirectory(process.getuid!(), process.env))
   } catch {
     return undefined
   }
+}
+
+/** A directory, or the nearest above it that is there. */
+export function thereAlready(directory: string): string {
+  let at = directory
+  while (!fs.existsSync(at)) at = path.dirname(at)
+  return at
 }

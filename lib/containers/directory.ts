@@ -1,4 +1,5 @@
 import * as fs from 'node:fs'
+import * as path from 'node:path'
 import {HewError, reason} from '../errors.ts'
 
 /**
@@ -22,6 +23,8 @@ export function stateDirectory(): string {
 export function madeStateDirectory(): string {
   const directory = stateDirectory()
   try {
+    // A BusyBox has no /run.
+    fs.mkdirSync(path.dirname(directory), {recursive: true, mode: 0o755})
     fs.mkdirSync(directory, {mode: 0o700})
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST')

@@ -330,6 +330,19 @@ fresh('nothing but hew: that is all there is, and it starts', async () => {
   }
 })
 
+fresh('a fresh BusyBox has no /run: hew makes it, and containers have names there', () => {
+  const script = `
+    [ ! -e /run ] && hew check | grep 'place for names' && umask 0 &&
+    hew mkroot | hew enter -d --name web -- sleep 1000 >/dev/null && hew enter -t web -- hostname >/root/name &&
+    hew ps | grep -o '"name":"web","status":"running"' && hew rm -f --root web && hew ps && stat -c %a /run /run/hew`
+  assert.equal(inFreshContainer('busybox', ['/bin/sh', '-c', script]), {
+    stdout:
+      '  fine     a place for names        /run/hew\n"name":"web","status":"running"\n{"containers":[]}\n755\n700\n',
+    stderr: '',
+    status: 0,
+  })
+})
+
 fresh('a fresh container leaves no cgroup, process or directory, whatever it made', () => {
   const traces = () => [
     ...fs.readdirSync(tmpdir()).filter(name => name.startsWith('fresh-')),
