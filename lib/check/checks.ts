@@ -289,15 +289,23 @@ function cgroupKill({hierarchies}: Facts): Finding {
     : limited('not there', means, 'it takes Linux 5.14 or newer')
 }
 
-/** execvp(3)'s search. */
 function programs(name: string, means: string, packaged: string): () => Finding {
   return () => {
-    const at = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`
-      .split(':')
-      .map(directory => `${directory}/${name}`)
-      .find(isExecutable)
-    return at === undefined ? missing('not installed', means, `'apt-get install ${packaged}'`) : fine(at)
+    const at = installed(name)
+    if (at !== undefined) return fine(at)
+    const fix = installed('apt-get')
+      ? `'apt-get install ${packaged}'`
+      : `it is in Debian's package ${packaged}`
+    return missing('not installed', means, fix)
   }
+}
+
+/** execvp(3)'s search. */
+function installed(name: string): string | undefined {
+  return `${process.env.PATH ?? ''}:/usr/sbin:/sbin`
+    .split(':')
+    .map(directory => `${directory}/${name}`)
+    .find(isExecutable)
 }
 
 function isExecutable(file: string): boolean {
