@@ -22,6 +22,8 @@ export interface Machine {
   namespaces: string[]
   /** True where cgroup v2 is mounted at /sys/fs/cgroup. */
   cgroup2: boolean
+  /** True where the machine's own /sys is mounted. */
+  sysfs: boolean
   /** True where the machine's own message queues are mounted. */
   mqueue: boolean
   /** True where newuidmap(1) and newgidmap(1) are installed. */
@@ -43,6 +45,7 @@ export function machine(): Machine {
     gid: process.getgid!(),
     namespaces: fs.readdirSync('/proc/self/ns'),
     cgroup2: fileSystem('/sys/fs/cgroup') === CGROUP2_SUPER_MAGIC,
+    sysfs: fs.existsSync('/sys/kernel'),
     mqueue: fs.existsSync('/dev/mqueue'),
     newuidmap: ['newuidmap', 'newgidmap'].every(name =>
       ['/usr/bin', '/bin'].some(d => fs.existsSync(`${d}/${name}`)),

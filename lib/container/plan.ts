@@ -317,6 +317,11 @@ function isOwnDev(step: Step): boolean {
 }
 
 function mountHints(type: string, source: string, machine: Machine): Record<string, string> {
+  if (type === 'sysfs' && !machine.sysfs)
+    return {
+      EPERM:
+        "a new network namespace gets one only where the machine's own is mounted: 'mount -t sysfs sysfs /sys' first, or share the network: --net host",
+    }
   if (type === 'proc' || type === 'sysfs')
     return {
       EPERM: `the machine's own /${type === 'proc' ? 'proc' : 'sys'} is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or share what they show: --share pid,net`,

@@ -5,6 +5,7 @@
 #include "container.h"
 
 #include "kernel.h"
+#include "launch.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -38,12 +39,11 @@ void log_connected(bool is) { connected = is; }
 void log_connect(void) {
     if (ends[1] < 0) return;
     connected = true;
-    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     /* That the command cannot be executed is for the caller to know. */
     say_to(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3));
-    if (null < 0 || dup2(null, 0) < 0 || dup2(ends[1], 1) < 0 || dup2(ends[1], 2) < 0)
-        fail(errno, "cannot give the container its log");
-    close(null);
+    close(STDIN_FILENO);
+    fill_standard_descriptors();
+    if (dup2(ends[1], 1) < 0 || dup2(ends[1], 2) < 0) fail(errno, "cannot give the container its log");
 }
 
 void log_watch(struct pollfd *on) {

@@ -277,6 +277,10 @@ static int host_device(const char *path, dev_t expected) {
     struct stat st;
     struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC};
     int fd = kernel_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+    if (fd < 0 && errno == ENOENT)
+        refuse(errno, "this machine has no %s that could appear in the container: 'mount -t devtmpfs devtmpfs /dev' first; "
+                      "'hew enter --by-hand' needs none",
+               path);
     if (fd < 0) fail(errno, "cannot bind %s", path);
     /* Someone may have put another file there, which would then be writable for the container: CVE-2025-31133. */
     if (fstat(fd, &st) || !S_ISCHR(st.st_mode) || (expected && st.st_rdev != expected))
