@@ -66,7 +66,7 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
 
 /**
  * Words that leave minimist no doubt: it takes `--no-x` for the contrary of `--x`, where it may be a switch of its own, and a `true` behind
- * a switch for its value, where it is a program. And `-9` is `--signal=9`, where the table says so.
+ * a switch for its value, where it is a program. And `-m80M` is `--memory=80M`, as getopt(3) has it, `-9` is `--signal=9`, where the table says so.
  */
 function spelledOut(words: string[], table: Options): string[] {
   const end = words.indexOf('--')
@@ -76,6 +76,8 @@ function spelledOut(words: string[], table: Options): string[] {
       if (value === undefined && (word === `--${name}` || (short && word === `-${short}`)))
         return `--${name}=true`
       if (bare?.test(word.slice(1))) return `--${name}=${word.slice(1)}`
+      if (value !== undefined && short === word[1] && /^-.[^=]/s.test(word) && !(word.slice(1) in table))
+        return `--${name}=${word.slice(2)}`
     }
     return word
   })
@@ -102,7 +104,8 @@ function tail(words: string[], before: number): string[] {
 
 function unknownOption(word: string, names: string[]): UsageError {
   const name = word.replace(/=.*/s, '')
-  const meant = nearest(name.replace(/^-+/, ''), names)
+  const given = name.replace(/^-+/, '')
+  const meant = nearest(given, names) ?? names.find(known => given.length > 1 && known.startsWith(given))
   return new UsageError(`unknown option ${name}${meant ? `: did you mean --${meant}?` : ''}`)
 }
 

@@ -42,6 +42,17 @@ test('a program that is called true', () => {
   assert.equal(parse(own, ['-i', 'false', 'x']), {options: {init: true}, operands: ['false', 'x']})
 })
 
+test('a value right behind its letter', () => {
+  assert.is(parse(table, ['-r/x']).options.root, '/x')
+  assert.is(parse(table, ['-r=/x']).options.root, '/x')
+  assert.equal(parse(table, ['-eA=1', '-e', 'B=2', 'a', '-r/x'], true), {
+    options: {root: undefined, env: ['A=1', 'B=2'], init: false, map: undefined},
+    operands: ['a', '-r/x'],
+  })
+  refused(['-r/x', '-r', '/y'], '--root is given 2 times')
+  refused(['-root', '/x'], 'unknown option -root: did you mean --root?')
+})
+
 test('a value behind a dash alone', () => {
   const own = {signal: {short: 's', value: 'SIGNAL', bare: /^(\d+|[A-Z]+)$/, help: ''}} as const
   assert.equal(parse(own, ['-9', 'web']), {options: {signal: '9'}, operands: ['web']})
@@ -80,6 +91,7 @@ for (const [words, operands] of [
 
 test('what cannot be understood', () => {
   refused(['--rot', '/x'], 'unknown option --rot: did you mean --root?')
+  refused(['--ro', '/x'], 'unknown option --ro: did you mean --root?')
   refused(['--frobnicate'], 'unknown option --frobnicate')
   refused(['-z'], 'unknown option -z')
   refused(['--root'], '--root needs a value: --root ROOT')
