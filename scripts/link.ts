@@ -35,8 +35,12 @@ export default command(
 )
 
 function linkPlan(directory: string, binary: string): Plan {
-  if (!fs.statSync(directory, {throwIfNoEntry: false})?.isDirectory())
-    throw new HewError(`${directory} is not a directory: make it first, with 'mkdir -p ${directory}'`)
+  const found = fs.statSync(directory, {throwIfNoEntry: false})
+  if (!found)
+    throw new HewError(
+      `there is no directory ${directory}: make it first, with 'mkdir -p ${quote(directory)}'`,
+    )
+  if (!found.isDirectory()) throw new HewError(`${directory} is not a directory`)
   const paths = LINKS.map(name => path.join(directory, name))
   const taken = paths.filter(at => fs.lstatSync(at, {throwIfNoEntry: false}) && !isLinkTo(at, binary))
   if (taken.length > 0)

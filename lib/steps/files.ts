@@ -172,7 +172,10 @@ function notForNewRoot(root: string): string | undefined {
     names = fs.readdirSync(root)
   } catch (error) {
     const {code} = error as NodeJS.ErrnoException
-    return code === 'ENOTDIR' ? `${root} is not a directory` : undefined
+    if (code !== 'ENOTDIR') return undefined
+    return fs.existsSync(root)
+      ? `${root} is not a directory`
+      : `${root}: a part of its path is not a directory`
   }
   if (!names.includes(MARKER)) return names.length > 0 ? `${root} is not empty: ${NOT_EMPTY}` : undefined
   // The stage decides whose it is; what it finds cut off and its own, it clears and makes anew.

@@ -171,7 +171,7 @@ test('DIR is a file, below a file, the root of the machine', () => {
   const file = fresh()
   fs.writeFileSync(file, '')
   says(hew('mkroot', file), 125, `${file} is not a directory`)
-  says(hew('mkroot', `${file}/x`), 125, `${file}/x is not a directory`)
+  says(hew('mkroot', `${file}/x`), 125, `${file}/x: a part of its path is not a directory`)
   says(hew('mkroot', '/', '--into'), 125, "/ is this machine's own root: name another directory")
 })
 
