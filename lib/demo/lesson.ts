@@ -253,7 +253,7 @@ const MIB = 1024 * 1024
 const ENOUGH = 512 * MIB
 const LITTLE = 80 * MIB
 /** grep(1) takes in a whole line, and this one has no end. */
-const HOG = 'yes | tr \\\\n x | head -c 60000000 | grep -c x'
+const HOG = 'yes | tr \\\\n x | head -c 100000000 | grep -c x'
 const HOG_TOOLS = 'sh,yes,tr,head,grep'
 const FIVE = 'for i in 1 2 3 4 5; do sleep 2 & echo $i; done; wait'
 const BOMB = 'fork() { fork | fork & }; fork; wait'
@@ -261,7 +261,7 @@ const BOMB = 'fork() { fork | fork & }; fork; wait'
 const ready: Chapter = {
   title: 'Limits: getting ready',
   steps: (_, here) => {
-    const v2 = here.has('limits') ? undefined : topmost()
+    const v2 = here('limits') === undefined ? topmost() : undefined
     return [
       {
         title: 'v1 or v2',
@@ -317,7 +317,7 @@ const limits: Chapter = {
     const memory = (bytes: number): string =>
       `echo ${bytes} > "$memory/${files.memory}"${files.swap(bytes)} && cat "$memory/${files.memory}" &&\n  `
     const byHand = (line: string): string => `sh -c 'echo $$ > "$memory/cgroup.procs" &&\n  ${line}'`
-    const needs = ['limits', 'yes', 'tr', 'head', 'grep']
+    const needs = ['cgroups', 'yes', 'tr', 'head', 'grep']
     const cpu = `yes > /dev/null & sleep ${own.seconds}; kill $!; wait`
     const burn = (before: string): string =>
       `${before}sh -c 'echo $$ > "$cpu/cgroup.procs" && { ${cpu}; times; }'`
@@ -341,7 +341,7 @@ const limits: Chapter = {
       },
       {
         title: 'Memory: before',
-        why: 'A line of 60 MB, which grep takes in. (512 MiB are a net, should it take more.)',
+        why: 'A line of 100 MB, which grep takes in. (512 MiB are a net, should it take more.)',
         hand: {
           line: `${memory(ENOUGH)}${byHand(HOG)}\ncat "$memory/${files.peak}"`,
           says: /^536870912$[\s\S]*^1$/m,
@@ -514,7 +514,7 @@ const end: Chapter = {
           `  hew limit --memory 80M --cpu 5% --pids 3 | hew enter -- bash -c 'pwd; ls -x; echo "I am process $$"'`,
         ].join('\n'),
         says: /^\/$[\s\S]*^I am process 1$/m,
-        needs: ['bash', 'limits'],
+        needs: ['bash', 'cgroups'],
       },
     },
     {
@@ -523,12 +523,12 @@ const end: Chapter = {
       hand: {
         line: 'for at in "$memory" "$cpu" "$pids"; do [ ! -d "$at" ] || rmdir "$at"; done',
         says: /^$/,
-        needs: ['limits'],
+        needs: ['cgroups'],
       },
       hew: {
         line: `hew kill ${name}; hew wait ${name}; hew rm --root ${name}`,
         says: /^/,
-        needs: ['limits', 'yes', 'tr', 'head', 'grep'],
+        needs: ['cgroups', 'yes', 'tr', 'head', 'grep'],
       },
     },
     {
@@ -537,14 +537,14 @@ const end: Chapter = {
       hand: {
         line: `find /sys/fs/cgroup -name 'by-hand-*' -path "*\${memory##*/}*"`,
         says: /^$/,
-        needs: ['limits', 'find'],
+        needs: ['cgroups', 'find'],
       },
       hew: {
         line: `hew ps ${name}; find /sys/fs/cgroup /run/hew /var/lib/hew -name '${name}*'`,
         says: new RegExp(`${name}`),
         not: new RegExp(`/${name}`),
         status: 'any',
-        needs: ['limits', 'find'],
+        needs: ['cgroups', 'find'],
       },
     },
   ],

@@ -1,6 +1,7 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {type Hierarchy, hierarchies, place} from '../cgroups/hierarchies.ts'
+import {hierarchies} from '../cgroups/hierarchies.ts'
+import {parts} from '../cgroups/plan.ts'
 import {CONTROLLERS, prepare} from '../cgroups/prepare.ts'
 import {HewError} from '../errors.ts'
 import {words} from '../kernel.ts'
@@ -20,17 +21,12 @@ export type Above = Record<(typeof LIMITED)[number], string>
  * @throws HewError nowhere
  */
 export function above(): Above {
-  const found = hierarchies()
-  const [memory, cpu, pids] = LIMITED.map(controller => directory(controller, found))
+  const settings = LIMITED.map(controller => ({controller, file: '', value: ''}))
+  const all = parts(settings, hierarchies())
+  const [memory, cpu, pids] = settings.map(
+    setting => all.find(part => part.settings.includes(setting))!.above,
+  )
   return {memory: memory!, cpu: cpu!, pids: pids!}
-}
-
-function directory(controller: string, found: Hierarchy[]): string {
-  const h =
-    found.find(h => h.version === 1 && h.controllers.includes(controller)) ?? found.find(h => h.version === 2)
-  const at = h && place(h, h.version === 2 ? [...LIMITED] : [])
-  if (at !== undefined && may(at, fs.constants.W_OK)) return at
-  throw new HewError(`no cgroup with a limit of ${controller} can be made here`)
 }
 
 function may(file: string, mode: number): boolean {
@@ -71,8 +67,8 @@ export function topmost(): Topmost | undefined {
   }
 }
 
-/** What steps of the lesson take and this machine lacks, with the reason. */
-export type Lacking = ReadonlyMap<string, string>
+/** Why this machine lacks what steps of the lesson take; undefined where it is there. */
+export type Lacking = (need: string) => string | undefined
 
 /** The outside programs that are typed by hand, and those that are copied. */
 const PROGRAMS = 'bash chroot debootstrap find grep head ldd mount readlink script tr umount unshare yes'
@@ -82,12 +78,14 @@ export async function lacking(fast: boolean): Promise<Lacking> {
   const programs = PROGRAMS.split(' ').filter(name => !isThere(name))
   const limits = whyNoLimits()
   const mirror = fast ? 'it takes a minute: not with DEMO=fast' : await whyNoMirror()
-  return new Map([
+  const known = new Map([
     ...programs.map(name => [name, `there is no ${name} here`] as const),
     ...(process.getuid!() === 0 ? [] : ([['root', 'this takes root']] as const)),
-    ...(limits === undefined ? [] : ([['limits', limits]] as const)),
+    ...(limits === undefined ? [] : ['limits', 'cgroups'].map(name => [name, limits] as const)),
     ...(mirror === undefined ? [] : ([['mirror', mirror]] as const)),
   ])
+  // Only after cgroup-init there may be any, and lines that say "$memory/memory.max" mean no file of / where there is none.
+  return need => known.get(need) ?? (need === 'cgroups' ? whyNot(above) : undefined)
 }
 
 function isThere(program: string): boolean {
@@ -97,8 +95,12 @@ function isThere(program: string): boolean {
 
 function whyNoLimits(): string | undefined {
   if (process.getuid!() !== 0) return 'this takes root'
+  return whyNot(() => topmost() ?? above())
+}
+
+function whyNot(attempt: () => unknown): string | undefined {
   try {
-    if (topmost() === undefined) above()
+    attempt()
     return undefined
   } catch (error) {
     if (error instanceof HewError) return error.message

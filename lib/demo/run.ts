@@ -26,16 +26,16 @@ interface Going extends Manner {
 /**
  * Shows the whole lesson. What it makes is gone afterwards.
  * @returns whether each line did what it says
- * @throws HewError it was interrupted
+ * @throws HewError it was interrupted, or there is nothing to type into
  */
 export async function show(manner: Manner): Promise<boolean> {
   const {fast, hew, interrupted, page, write} = manner
   const own = {name: `lesson-${process.pid}`, seconds: fast ? 1 : 2}
   const counts = {right: 0, wrong: 0, unshown: 0}
-  const here = await lacking(fast)
   const terminal = new Terminal(own, hew, interrupted)
-  const going: Going = {...manner, here, terminal, counts}
   try {
+    const here = await lacking(fast)
+    const going: Going = {...manner, here, terminal, counts}
     for (const [i, {title, steps}] of LESSON.entries()) {
       write(page.chapter(i + 1, title))
       for (const [j, step] of steps(own, here).entries()) await one(`${i + 1}.${j + 1}`, step, going)
@@ -68,7 +68,7 @@ async function typed(who: Who, turn: Turn | undefined, going: Going): Promise<st
   if (!turn) return undefined
   const {counts, here, page, terminal, write} = going
   write(page.typed(who, turn))
-  const why = turn.needs?.flatMap(need => here.get(need) ?? [])[0]
+  const why = turn.needs?.flatMap(need => here(need) ?? [])[0]
   if (why !== undefined) {
     counts.unshown++
     write(page.unshown(why))

@@ -2,8 +2,9 @@ import * as fs from 'node:fs'
 import * as os from 'node:os'
 import * as path from 'node:path'
 import {setTimeout as sleep} from 'node:timers/promises'
+import {HewError, reason} from '../errors.ts'
 import {mounts} from '../kernel.ts'
-import {outside} from '../root/outside.ts'
+import {outside, SHELL} from '../root/outside.ts'
 import {quote} from '../shell.ts'
 import {madeByHand, type Own, type Turn, variables} from './lesson.ts'
 import type {Who} from './page.ts'
@@ -22,9 +23,12 @@ export interface Answer {
 
 /** Where lines are typed: a directory for each side. All that they make is gone when it is closed. */
 export class Terminal {
-  private readonly directory = fs.mkdtempSync(path.join(os.tmpdir(), 'hew-demo-'))
+  private readonly directory = workplace()
 
-  /** @param hew the binary that lines call hew; @param interrupted ends the line that runs */
+  /**
+   * @param hew the binary that lines call hew; @param interrupted ends the line that runs
+   * @throws HewError nothing can be typed here
+   */
   constructor(
     private readonly own: Own,
     private readonly hew: string,
@@ -72,6 +76,23 @@ export class Terminal {
     for (const {point} of below.reverse()) await $`umount ${point}`
     for (const directory of madeByHand(this.own)) await removed(directory)
     fs.rmSync(this.directory, {recursive: true, force: true})
+  }
+}
+
+function workplace(): string {
+  try {
+    fs.accessSync(SHELL, fs.constants.X_OK)
+  } catch (error) {
+    throw new HewError(
+      `the lesson is typed into ${SHELL}: ${reason(error)}: 'hew check' tells what this machine is`,
+    )
+  }
+  try {
+    return fs.mkdtempSync(path.join(os.tmpdir(), 'hew-demo-'))
+  } catch (error) {
+    throw new HewError(
+      `the lesson takes a directory in ${os.tmpdir()}: ${reason(error)}: TMPDIR=DIR names another place`,
+    )
   }
 }
 

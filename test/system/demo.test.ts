@@ -3,6 +3,7 @@ import * as fs from 'node:fs'
 import * as path from 'node:path'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
+import {inFreshContainer} from '../guest/fresh.ts'
 import {HEW, type Outcome, readyForLimits, requires, run, scratch, until} from '../support.ts'
 
 /** The whole lesson, as `make demo` shows it. */
@@ -93,6 +94,40 @@ requires(
   assert.is(status, 1)
   assert.match(stdout, /✗ ldd alone names libnowhere\.so\.1/)
   assert.match(stdout, /✗ \d+ of \d+ lines did not do what they say/)
+})
+
+const busybox = requires(tests, 'root', 'cgroup2', 'busybox')
+
+/** The lesson in a fresh BusyBox, behind a line of a shell; nothing of what is in / may change. */
+function inBusyBox(before: string): string {
+  const line = `${before} mkdir /run /var; ls / >/root/before
+    hew demo --pace fast; echo "status $?"; ls / | diff /root/before - && echo the same`
+  const {stdout, stderr} = inFreshContainer('busybox', ['/bin/sh', '-c', line], {timeout: 600_000})
+  assert.is(stderr, '')
+  assert.not.match(stdout, /✗/)
+  assert.match(stdout, /\nstatus 0\nthe same\n$/)
+  return stdout
+}
+
+busybox('in a BusyBox, what takes bash is not typed, and the rest does what it says', () => {
+  const stdout = inBusyBox('')
+  assert.match(stdout, /^ +not typed: there is no bash here$/m)
+  assert.match(stdout, /at the most \d+ MiB of 80 MiB were in use/)
+})
+
+// "$memory/memory.max" would be a file of /, and the fork bomb would find its limit there.
+busybox('where no cgroup can be limited, nothing is typed that would limit one', () => {
+  const stdout = inBusyBox('hew cgroup-init -q && hew limit --pids 500 1 >/dev/null;')
+  assert.match(stdout, /^ +not typed: hew is in the cgroup \S+, which is limited itself/m)
+})
+
+tests('with nothing to type into, or no place for it, it says what to do', () => {
+  const {stdout, stderr, status} = run(HEW, ['demo'], {env: {TMPDIR: '/nowhere'}})
+  assert.equal([stdout, status], ['', 125])
+  assert.is(
+    stderr,
+    'hew demo: the lesson takes a directory in /nowhere: it is not there: TMPDIR=DIR names another place\n',
+  )
 })
 
 /** Interrupts a lesson once it shows something. */
