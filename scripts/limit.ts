@@ -60,7 +60,9 @@ export default command(
     run: ({options: given, operands}) => {
       const wishes = wishesOf(given)
       if (operands.length > 0) return act(targetsNamed(operands), wishes, given)
-      const document = piped()
+      const document = piped(
+        "nothing to limit: name a container or a PID, or pipe a root in, as in 'hew mkroot | hew limit --pids 3 | hew enter'",
+      )
       if (isState(document)) return pass(document, wishes, given)
       const {configuration, root} = sourceOf(document)
       const after = limited(configuration, wishes)

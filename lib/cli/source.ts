@@ -30,16 +30,16 @@ export function source(named: string | undefined): Source {
     const root = rootDirectory(named)
     return {configuration: configurationFor(root, caller()), root, piped: false, passedOver: []}
   }
-  return sourceOf(piped())
+  return sourceOf(piped("no root: name it with -r ROOT, or pipe one in, as in 'hew mkroot | ...'"))
 }
 
 /**
  * The document in the pipe, whatever it is of.
+ * @param absent what to do where there is a terminal, and no pipe
  * @throws HewError there is none
  */
-export function piped(): unknown {
-  if (isTerminal(0))
-    throw new UsageError("no root: name it with -r ROOT, or pipe one in, as in 'hew mkroot | ...'")
+export function piped(absent: string): unknown {
+  if (isTerminal(0)) throw new UsageError(absent)
   return readDocument(0)
 }
 

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {hew, type Outcome, requires, scratch, shell} from '../support.ts'
+import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
 
 /** `limit` and `cgroup-init` as a person types them: what comes out, and the errors to the letter. Nothing is limited here. */
 
@@ -34,6 +34,15 @@ test('what OCI has no field for is in unified', () => {
   assert.equal(document('--memory-high 60M --cpu-weight 50 --set memory.low=20M').linux.resources, {
     unified: {'memory.high': '62914560', 'cpu.weight': '50', 'memory.low': '20M'},
   })
+})
+
+test('in a terminal, with nothing before it in a pipe, it says what can be limited', () => {
+  const {stdout, status} = run('script', ['-qec', `${HEW} limit --pids 3`, '/dev/null'])
+  assert.match(
+    stdout,
+    /^hew limit: nothing to limit: name a container or a PID, or pipe a root in, as in 'hew mkroot /,
+  )
+  assert.is(status, 2)
 })
 
 test('one limit after another; without options the document passes', () => {
