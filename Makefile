@@ -18,8 +18,15 @@ TSX    := $(NODE24) --import tsx
 INSTALLED := node_modules/.package-lock.json
 
 CC     := gcc
-CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -ffunction-sections
-LDFLAGS := -static-pie -s -Wl,--gc-sections
+CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -ffunction-sections -fno-asynchronous-unwind-tables
+LDFLAGS := -static-pie -s -Wl,--gc-sections -Wl,-z,noseparate-code
+# musl, since every container waits for a copy of the stage: with glibc that is five times as large, and its start asks the
+# processor what it can do, which a virtual machine is slow to answer. musl-gcc links no static-pie. The kernel's headers come last.
+MUSL   := /usr/lib/x86_64-linux-musl
+CFLAGS += -nostdinc -isystem $(shell $(CC) -print-file-name=include) -isystem $(MUSL:/usr/lib/%=/usr/include/%) \
+          -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+LDFLAGS += -nostdlib $(MUSL)/rcrt1.o
+LDLIBS := $(MUSL)/libc.a -lgcc
 
 C       := $(wildcard lib/stage/*.c)
 BUNDLED := $(shell find scripts lib -name '*.ts' -not -path 'lib/build/*') package.json
@@ -27,7 +34,8 @@ SCRIPTS  = $(shell find .ci scripts lib test -type f -exec awk 'FNR == 1 && /^\#
 
 TEST_PACKAGES := attr binutils bubblewrap busybox-static crun debootstrap e2fsprogs expect file fish groff-base iproute2 jq less \
                  libcap2-bin mandoc musl-tools procps runc strace uidmap user-mode-linux util-linux vim-tiny xz-utils zsh zstd
-LINT_PACKAGES := shellcheck
+BUILD_PACKAGES := musl-dev
+LINT_PACKAGES := $(BUILD_PACKAGES) shellcheck
 BENCH_PACKAGES := bubblewrap crun dracut-core pax-utils procps python3-pyelftools runc util-linux
 
 .DELETE_ON_ERROR:
@@ -81,9 +89,10 @@ $(INSTALLED): package-lock.json
 
 # The launcher and the stage, without what the launcher starts: enough for scripts run with tsx.
 dist/hew-stage: $(C) $(wildcard lib/stage/*.h) Makefile
+	$(call packages,$(BUILD_PACKAGES))
 	@echo $@
 	@mkdir -p $(@D)
-	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(C)
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(C) $(LDLIBS)
 
 dist/build/node: $(INSTALLED)
 	@echo $@
@@ -94,9 +103,9 @@ dist/build/hew.js: $(BUNDLED) lib/build/bundle.ts $(INSTALLED)
 	@echo $@
 	@$(TSX) lib/build/bundle.ts $@
 
-dist/licenses.txt: dist/build/hew.js lib/build/licenses.ts LICENSE
+dist/licenses.txt: dist/build/hew.js dist/hew-stage lib/build/licenses.ts LICENSE
 	@echo $@
-	@$(TSX) lib/build/licenses.ts dist/build/hew.js.meta.json $@
+	@$(TSX) lib/build/licenses.ts dist/build/hew.js.meta.json $(MUSL)/libc.a $@
 
 # V8 salts its string hashes with a random seed, and the code cache holds hashes; of V8's flags only this one leaves the
 # cache valid for a Node started without it.

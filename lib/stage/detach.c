@@ -38,14 +38,14 @@ static char *read_state(pid_t child, int from, int signals, size_t *length) {
 
 static _Noreturn void wait_for_command(pid_t child, int from) {
     sigset_t all;
-    sigfillset(&all);
+    every_signal(&all);
     prctl(PR_SET_NAME, "hew:detach");
     int signals = signalfd(-1, &all, SFD_CLOEXEC);
     size_t length;
     char *state = read_state(child, from, signals, &length);
     if (state && length > 0) {
         for (ssize_t done; length > 0 && (done = write(STDOUT_FILENO, state, length)) > 0; length -= (size_t)done) state += done;
-        if (length > 0) say("the container runs, and its state cannot be written to stdout: %s", strerror(errno));
+        if (length > 0) say("the container runs, and its state cannot be written to stdout: %s", error_text(errno));
         _exit(length > 0 ? EXIT_HEW : 0);
     }
     int status;
@@ -58,7 +58,7 @@ static void step_detach(void) {
     if (pipe2(ends, O_CLOEXEC)) fail(errno, "cannot make a pipe");
     /* They stay blocked in the child: interrupted() asks for those that it is ended by. */
     sigset_t all;
-    sigfillset(&all);
+    every_signal(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
     signal(SIGCHLD, SIG_DFL);
     pid_t parent = getpid(), pid = fork();

@@ -98,7 +98,7 @@ static int open_made(const char *path, mode_t mode) {
     int fd = open(*text == '/' ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     char *rest = text, *name;
     while (fd >= 0 && (name = strtok_r(rest, "/", &rest))) {
-        bool last = !rest[strspn(rest, "/")];
+        bool last = !rest || !rest[strspn(rest, "/")];
         if (!make_directory(fd, name, last ? mode : 0755) && errno != EEXIST) fail(errno, "cannot create %s", path);
         int next = openat(fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (next < 0) no_directory(errno, strndup(path, (size_t)(name - text) + strlen(name)));

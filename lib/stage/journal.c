@@ -10,12 +10,12 @@
  */
 #include "files.h"
 
+#include "kernel.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static struct place {
     dev_t dev;
@@ -232,7 +232,7 @@ static bool unlink_any(int directory, const char *name) {
 static bool take_back_in(int directory, const struct entry *entry) {
     if (!entry->exchanged) return unlink_any(directory, entry->name);
     /* Not a plain rename: one of the two can be a directory. */
-    if (renameat2(directory, entry->exchanged, directory, entry->name, RENAME_EXCHANGE)) return false;
+    if (kernel_renameat2(directory, entry->exchanged, directory, entry->name, RENAME_EXCHANGE)) return false;
     return unlink_any(directory, entry->exchanged);
 }
 

@@ -1,14 +1,17 @@
-/* System calls that glibc wraps late (2.36) or not at all. linux/mount.h and sys/mount.h
- * define the same names: include this file, and neither of them. */
+/* System calls that the C library has no function for. linux/mount.h and sys/mount.h, linux/stat.h and
+ * sys/stat.h define the same names: include this file before the others. */
 #ifndef KERNEL_H
 #define KERNEL_H
 
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
+#include <linux/fs.h>
 #include <linux/sched.h>
+#include <linux/stat.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,12 +19,23 @@
 #define MNT_DETACH 2
 #endif
 
+/* sigfillset(3) leaves out those that the C library keeps to itself. */
+static inline void every_signal(sigset_t *set) { memset(set, 0xff, sizeof *set); }
 static inline long kernel_clone3(struct clone_args *args) { return syscall(SYS_clone3, args, sizeof *args); }
 /* Without `info` as kill(2) does. */
 static inline int kernel_pidfd_send_signal(int pidfd, int number, siginfo_t *info) {
     return (int)syscall(SYS_pidfd_send_signal, pidfd, number, info, 0);
 }
 
+static inline int kernel_renameat2(int from, const char *name, int to, const char *as, unsigned flags) {
+    return (int)syscall(SYS_renameat2, from, name, to, as, flags);
+}
+static inline int kernel_statx(int directory, const char *path, int flags, unsigned wanted, struct statx *st) {
+    return (int)syscall(SYS_statx, directory, path, flags, wanted, st);
+}
+static inline int kernel_close_range(unsigned first, unsigned last, unsigned flags) {
+    return (int)syscall(SYS_close_range, first, last, flags);
+}
 static inline int kernel_openat2(int directory, const char *path, struct open_how *how) {
     return (int)syscall(SYS_openat2, directory, path, how, sizeof *how);
 }

@@ -47,7 +47,6 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/rseq.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -412,15 +411,6 @@ static void describe_program(ElfW(Phdr) *to, const struct image *node, const Elf
     }
 }
 
-/* Our C library has told the kernel where its struct rseq is (rseq(2)); ld.so will want to say so itself. */
-static void forget_rseq(void) {
-    char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
-    if (__rseq_size == 0) return;
-    /* Before glibc 2.40 the size is that of the registration, then that of the fields in use. */
-    if (syscall(SYS_rseq, area, __rseq_size, RSEQ_FLAG_UNREGISTER, RSEQ_SIG) < 0)
-        syscall(SYS_rseq, area, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
-}
-
 _Noreturn static void jump(const uintptr_t *stack, uintptr_t entry) {
     __asm__ volatile("mov %0, %%rsp; xor %%edx, %%edx; xor %%ebp, %%ebp; jmp *%1" : : "r"(stack), "r"(entry) : "memory");
     __builtin_unreachable();
@@ -499,6 +489,5 @@ void launch(int argc, char **argv, char **envp) {
     }
 
     await_first_touch();
-    forget_rseq();
     jump(stack, base + loader.header.e_entry);
 }

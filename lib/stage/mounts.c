@@ -400,7 +400,7 @@ static void step_read_only_root(void) {
 
 static uint64_t mount_id(int directory, const char *path) {
     struct statx st;
-    if (statx(directory, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, &st) || !(st.stx_mask & STATX_MNT_ID))
+    if (kernel_statx(directory, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, &st) || !(st.stx_mask & STATX_MNT_ID))
         fail(errno, "cannot look at the mount of %s", path);
     return st.stx_mnt_id;
 }

@@ -89,7 +89,7 @@ static bool run_newidmap(const char *number, const struct id_map *map) {
     free(text);
     int status = -1;
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
-    if (pid < 0) say("cannot start %s: %s", map->program, strerror(errno));
+    if (pid < 0) say("cannot start %s: %s", map->program, error_text(errno));
     else if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NOT_FOUND)
         say("cannot map a range of ids: %s is not installed (it comes with the package uidmap)", map->program);
     else if (status) say("cannot map a range of ids: %s refused (see /etc/subuid and /etc/subgid)", map->program);
@@ -106,13 +106,13 @@ static bool map_ids(const char *number, const char *mapping, const char *setgrou
     /* Whoever may drop a group can pass where that group is refused (CVE-2014-8989): without privilege the kernel
      * wants "deny" first. */
     if (!write_proc(number, "setgroups", setgroups) && errno != ENOENT) {
-        say("cannot write '%s' to setgroups: %s", setgroups, strerror(errno));
+        say("cannot write '%s' to setgroups: %s", setgroups, error_text(errno));
         return false;
     }
     for (int i = 0; i < 2; i++)
         if (!write_proc(number, maps[i].file, maps[i].text)) {
             int error = errno;
-            say("cannot write the map of ids to %s: %s", maps[i].file, strerror(error));
+            say("cannot write the map of ids to %s: %s", maps[i].file, error_text(error));
             return false;
         }
     return true;
@@ -133,7 +133,7 @@ void tell(enum line what, int directory, const char *name) {
         message.msg_control = control;
         message.msg_controllen = sizeof control;
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        *header = (struct cmsghdr){CMSG_LEN(sizeof directory), SOL_SOCKET, SCM_RIGHTS};
+        *header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof directory), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(header), &directory, sizeof directory);
     }
     sendmsg(line_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT); /* nobody may be listening yet: no waiting */
@@ -211,7 +211,7 @@ void prepare_clone(int ends[2]) {
     interrupts_hand_over();
     /* The container unblocks them when it executes. */
     sigset_t all;
-    sigfillset(&all);
+    every_signal(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
     signal(SIGCHLD, SIG_DFL); /* ignored, children would vanish with their status */
 }

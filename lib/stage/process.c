@@ -191,13 +191,13 @@ static void forget_words(void) {
  */
 static _Noreturn void become_init(pid_t command) {
     sigset_t all;
-    sigfillset(&all);
+    every_signal(&all);
     prctl(PR_SET_NAME, "hew:init");
     forget_words();
     /* Not sigwaitinfo(2): that unblocks what it waits for, and the supervisor looks at what we block. */
     int arrivals = signalfd(-1, &all, 0);
     if (arrivals < 0 || dup2(arrivals, 0) < 0) fail(errno, "cannot wait for signals");
-    close_range(1, ~0U, 0);
+    kernel_close_range(1, ~0U, 0);
     for (struct signalfd_siginfo info; read(0, &info, sizeof info) == sizeof info;) {
         int status;
         if (info.ssi_signo == SIGCHLD) {
@@ -257,7 +257,7 @@ static void clean_process(void) {
         unsigned long flags, restorer, mask;
     } initial; /* struct sigaction as the kernel has it: SIG_DFL */
     for (int number = 1; number < NSIG; number++) syscall(SYS_rt_sigaction, number, &initial, NULL, sizeof initial.mask);
-    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+    kernel_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
     die_with_supervisor();
     tell(LINE_EXECUTES, -1, "");
     sigset_t none;

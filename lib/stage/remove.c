@@ -58,7 +58,7 @@ static void stays(struct removal *removal, const char *name) {
     if (length < sizeof path) snprintf(path + length, sizeof path - length, "%s", name);
     bool mounted = error == EXDEV || error == EBUSY;
     if (error == ESTALE) say("%s stays: it is another directory by now", path);
-    else say("%s stays: %s", path, mounted ? "something is mounted there" : strerror(error));
+    else say("%s stays: %s", path, mounted ? "something is mounted there" : error_text(error));
     removal->all = false;
 }
 
@@ -145,7 +145,7 @@ bool remove_tree(const char *path, dev_t dev, ino_t ino) {
     int parent = open(*above ? above : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     struct stat expected = {.st_dev = dev, .st_ino = ino};
     bool gone = parent < 0 && errno == ENOENT;
-    if (parent < 0 && !gone) say("%s stays: %s", path, strerror(errno));
+    if (parent < 0 && !gone) say("%s stays: %s", path, error_text(errno));
     if (parent >= 0) {
         gone = remove_directory(parent, above, name, &expected);
         close(parent);

@@ -39,7 +39,7 @@ static bool look_at_file(const char *path, char *value) {
 /* The number of an inode is soon another's; when it was born tells them apart (statx(2), where the file system keeps it). */
 static bool look_at_inode(const char *path, char *value) {
     struct statx st;
-    if (statx(AT_FDCWD, path, 0, STATX_INO | STATX_BTIME, &st)) return false;
+    if (kernel_statx(AT_FDCWD, path, 0, STATX_INO | STATX_BTIME, &st)) return false;
     bool born = st.stx_mask & STATX_BTIME;
     sprintf(value, "%u:%u:%llu %lld.%09u", st.stx_dev_major, st.stx_dev_minor, (unsigned long long)st.stx_ino,
             born ? (long long)st.stx_btime.tv_sec : 0, born ? st.stx_btime.tv_nsec : 0);
@@ -64,7 +64,7 @@ static bool look_at_text(const char *path, char *value) {
 
 static bool look_for_absence(const char *path, char *value) {
     struct stat st;
-    strcpy(value, lstat(path, &st) ? strerror(errno) : "there");
+    strcpy(value, lstat(path, &st) ? error_text(errno) : "there");
     return true;
 }
 
@@ -131,7 +131,7 @@ static void step_plan(void) {
     put(out, END);
     if (ferror(out) | fclose(out)) fail(errno, "cannot write the plan %s", path);
     interrupted();
-    if (renameat2(AT_FDCWD, unfinished, AT_FDCWD, path, RENAME_NOREPLACE)) {
+    if (kernel_renameat2(AT_FDCWD, unfinished, AT_FDCWD, path, RENAME_NOREPLACE)) {
         if (errno == EEXIST) refuse(errno, "the plan %s is there already: remove it, or choose another name", path);
         fail(errno, "cannot write the plan %s", path);
     }
@@ -186,7 +186,7 @@ static void check_facts(const char *path) {
     char now[LONGEST_FACT];
     for (unsigned long long count = word_number(10); count > 0; count--) {
         const char *kind = word(), *at = word(), *why = word(), *then = word();
-        if (!look(kind, at, now)) snprintf(now, sizeof now, "%s", strerror(errno));
+        if (!look(kind, at, now)) snprintf(now, sizeof now, "%s", error_text(errno));
         if (strcmp(now, then)) refuse(ESTALE, "the plan %s holds no more: %s: %s", path, why, again);
     }
 }
@@ -212,9 +212,9 @@ static void append_exec(char **to) {
 
 /* `hew replay` came by way of Node, which has raised the limit of open files: lib/launch.ts. */
 static void callers_file_limit(void) {
-    struct rlimit limit;
+    unsigned long long soft, hard;
     const char *text = getenv("HEW_LAUNCH");
-    if (text && sscanf(text, "nofile=%lu:%lu", &limit.rlim_cur, &limit.rlim_max) == 2) setrlimit(RLIMIT_NOFILE, &limit);
+    if (text && sscanf(text, "nofile=%llu:%llu", &soft, &hard) == 2) setrlimit(RLIMIT_NOFILE, &(struct rlimit){soft, hard});
 }
 
 /* argv: the file of the plan, and a command in the place of its own. */

@@ -1,5 +1,6 @@
 #include "stage.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,31 @@ void explained(const char *outcome) {
     explaining = NULL;
 }
 
+/* musl has other words for these than what cp and mount have made known. */
+const char *error_text(int error) {
+    static const struct {
+        int error;
+        const char *text;
+    } known[] = {
+        {EIO, "Input/output error"},
+        {ENOMEM, "Cannot allocate memory"},
+        {EBUSY, "Device or resource busy"},
+        {EXDEV, "Invalid cross-device link"},
+        {EMFILE, "Too many open files"},
+        {ENOTTY, "Inappropriate ioctl for device"},
+        {ENAMETOOLONG, "File name too long"},
+        {ELOOP, "Too many levels of symbolic links"},
+        {EOVERFLOW, "Value too large for defined data type"},
+        {EUSERS, "Too many users"},
+        {EOPNOTSUPP, "Operation not supported"},
+        {EUCLEAN, "Structure needs cleaning"},
+        {EDQUOT, "Disk quota exceeded"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].error == error) return known[i].text;
+    return strerror(error);
+}
+
 static const char *hint_for(int error) {
     for (int i = 0; i < hint_count; i++)
         if (hints[i].error == error || hints[i].error == 0) return hints[i].text;
@@ -99,7 +125,7 @@ void say(const char *format, ...) {
 void fail(int error, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    line(error, error ? strerror(error) : NULL, format, arguments);
+    line(error, error ? error_text(error) : NULL, format, arguments);
     va_end(arguments);
     undo();
     _exit(EXIT_HEW);
@@ -108,7 +134,7 @@ void fail(int error, const char *format, ...) {
 void fail_with(int status, int error, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    line(error, error ? strerror(error) : NULL, format, arguments);
+    line(error, error ? error_text(error) : NULL, format, arguments);
     va_end(arguments);
     undo();
     _exit(status);

@@ -32,7 +32,7 @@ static void step_signal(void) {
     if (pidfd >= 0) close(pidfd);
     if (sent || (error == ESRCH && !*whose)) return;
     if (error == ESRCH) say("%s has ended", whose);
-    else say("cannot send a signal to the process %d%s%s: %s", (int)pid, *whose ? " of " : "", whose, strerror(error));
+    else say("cannot send a signal to the process %d%s%s: %s", (int)pid, *whose ? " of " : "", whose, error_text(error));
     exit_status = EXIT_HEW;
 }
 

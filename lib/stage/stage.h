@@ -60,7 +60,9 @@ void explain(const char *text);
 void explained(const char *outcome);
 /* As fail(), where the message itself says what the error is: only its hint is added. */
 _Noreturn void refuse(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Message, ": strerror(error)" unless error is 0, ": hint" if there is one; undoes; exits. */
+/* What errno says, as other programs say it. */
+const char *error_text(int error);
+/* Message, ": error_text(error)" unless error is 0, ": hint" if there is one; undoes; exits. */
 _Noreturn void fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void fail_with(int status, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -40,7 +40,7 @@ static bool replace_text(int directory, const char *name, const char *text) {
     int fd = openat(directory, beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (!write_and_close(fd, text)) return false;
     /* Not over the old one where that is possible: ext4 takes it for a file to be saved, and writes it out at once. */
-    if (renameat2(directory, beside, directory, name, RENAME_EXCHANGE)) return !renameat(directory, beside, directory, name);
+    if (kernel_renameat2(directory, beside, directory, name, RENAME_EXCHANGE)) return !renameat(directory, beside, directory, name);
     unlinkat(directory, beside, 0);
     return true;
 }
@@ -136,12 +136,12 @@ bool state_created(pid_t pid, const char *number) {
     state.pid = pid;
     state.start = start_time(number);
     if (write_state("created", true)) return true;
-    say("cannot write the container's state: %s", strerror(errno));
+    say("cannot write the container's state: %s", error_text(errno));
     return false;
 }
 
 void state_running(void) {
-    if (!write_state("running", true)) say("cannot write the container's state: %s", strerror(errno));
+    if (!write_state("running", true)) say("cannot write the container's state: %s", error_text(errno));
 }
 
 void state_take_back(void) {
@@ -164,7 +164,7 @@ void state_ended(bool ran, const struct text *verdict) {
     if (state.directory < 0) return;
     /* In this order: who sees that it has stopped looks for how. */
     if (ran && (!write_verdict(verdict) || (state.keep && !write_state("stopped", false))))
-        say("cannot write the container's state: %s", strerror(errno));
+        say("cannot write the container's state: %s", error_text(errno));
     if (!ran || !state.keep) remove_state();
 }
 

@@ -53,7 +53,7 @@ static void listen_to(const struct container *container) {
     struct iovec part = {text, sizeof text - 1};
     ssize_t length;
     for (;;) {
-        struct msghdr message = {NULL, 0, &part, 1, control, sizeof control, 0};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
         length = recvmsg(container->line, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (length <= 0) break;
         text[length] = 0;
@@ -291,10 +291,10 @@ void supervise(const struct container *container) {
     enum { SIGNALS, LINE, LOG, RELAY, COUNT = RELAY + RELAY_FDS };
     struct pollfd on[COUNT];
     sigset_t all;
-    sigfillset(&all);
+    every_signal(&all);
     signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0) {
-        say("cannot wait for signals: %s", strerror(errno));
+        say("cannot wait for signals: %s", error_text(errno));
         give_up(container);
     }
     let_go();

@@ -104,7 +104,7 @@ static struct termios raw(const struct termios *settings) {
 
 bool same_settings(const struct termios *one, const struct termios *other) {
     return one->c_iflag == other->c_iflag && one->c_oflag == other->c_oflag && one->c_lflag == other->c_lflag &&
-           !memcmp(one->c_cc, other->c_cc, sizeof one->c_cc);
+           !memcmp(one->c_cc, other->c_cc, VEOL2 + 1); /* the last that the kernel fills in */
 }
 
 bool terminal_hold(void) {

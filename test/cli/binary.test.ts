@@ -280,6 +280,7 @@ binary('prints the licences of all that it carries', () => {
     'GNU C Library',
     'GNU LESSER GENERAL PUBLIC LICENSE\n                       Version 2.1',
     'GCC RUNTIME LIBRARY EXCEPTION',
+    'Upstream-Name: musl',
     'GNU GENERAL PUBLIC LICENSE\n                       Version 3',
     ...Object.entries(manifest.dependencies).map(([name, version]) => `${name} ${version}`),
   ])
