@@ -154,9 +154,10 @@ void state_take_back(void) {
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) adopt_cgroup(line);
 }
 
-/* In place: `hew wait` holds it open, since the state of a container in the foreground goes with it. */
+/* In place: `hew wait` holds it open, since the state of a container in the foreground goes with it. It was empty, and is not cut
+ * to that: ext4 would have it on the disk before the close(2) is done, and that is what its removal would wait for. */
 static bool write_verdict(const struct text *verdict) {
-    int fd = openat(state.directory, "verdict.json", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(state.directory, "verdict.json", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     return write_and_close(fd, verdict->bytes);
 }
 
