@@ -166,11 +166,8 @@ static void become_container(bool mapped, bool may_set_groups, int copy) {
     in_container();
     setsid();       /* nothing in here has the caller's terminal as its own, or can signal the caller's process group */
 
-    /* Our number as /proc counts, which may be another PID namespace's: who opens files there needs that one. */
-    char number[16];
-    ssize_t length = readlink("/proc/self", number, sizeof number);
-    if (send(line_fd, number, length < 0 ? 0 : (size_t)length, MSG_NOSIGNAL) < 0) _exit(EXIT_HEW);
-    if (recv(line_fd, number, 1, 0) != 1) _exit(EXIT_HEW); /* the supervisor gave up, and has said why */
+    char word;
+    if (recv(line_fd, &word, 1, 0) != 1) _exit(EXIT_HEW); /* the supervisor gave up, and has said why */
 
     if (mapped) {
         if (may_set_groups && setgroups(0, NULL) && errno != EPERM) fail(errno, "cannot drop the supplementary groups");
@@ -184,6 +181,22 @@ static void become_container(bool mapped, bool may_set_groups, int copy) {
     go_on_sealed(copy);
 }
 
+/* Its number as /proc counts, which may be another PID namespace's: who opens files there needs that one. pidfd_open(2) does
+ * not say so, but the kernel's pidfd_show_fdinfo(): 0 when it is not in there. */
+static const char *number_in_proc(int pidfd) {
+    static char number[16];
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    text[length < 0 ? 0 : length] = 0;
+    const char *at = strstr(text, "\nPid:");
+    int pid = at ? atoi(at + 5) : 0;
+    if (pid > 0) snprintf(number, sizeof number, "%d", pid);
+    return number;
+}
+
 /*
  * Stage 1, "hew:supervisor": we are the process that the user started, in the user's
  * namespaces, with every signal blocked. Our job: map the ids of the container, let it go
@@ -191,11 +204,8 @@ static void become_container(bool mapped, bool may_set_groups, int copy) {
  */
 static _Noreturn void become_supervisor(struct container *container, const char *mapping, const char *setgroups,
                                         const struct id_map maps[2]) {
-    static char number[16];
     prctl(PR_SET_NAME, "hew:supervisor");
-    ssize_t length = recv(container->line, number, sizeof number - 1, 0);
-    number[length < 0 ? 0 : length] = 0;
-    container->number = number;
+    const char *number = container->number = number_in_proc(container->pidfd);
     if (maps && !map_ids(number, mapping, setgroups, maps)) give_up(container);
     /* Files of the other ids in a range are not ours to remove, but for who is in there. The namespace has no
      * name any more when its last process has ended: only a descriptor keeps it, namespaces(7). */
