@@ -67,8 +67,10 @@ static int mount_point(const char *path, bool directory, int links) {
     const char *name;
     int parent = parent_beneath(path, &name);
     if (parent < 0) return -1;
+    mode_t mask = umask(022);
     int new = directory ? mkdirat(parent, name, 0755)
                         : openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    umask(mask);
     if (new >= 0) {
         made(parent, length ? above : "/", name, directory);
         if (!directory) close(new);
@@ -83,9 +85,7 @@ static int mount_point(const char *path, bool directory, int links) {
 }
 
 static int mount_point_of(const char *path, bool directory) {
-    mode_t mask = umask(022);
     int fd = mount_point(path, directory, 0);
-    umask(mask);
     if (fd < 0) fail(errno, "cannot make the mount point %s", path);
     return fd;
 }
@@ -327,21 +327,21 @@ static int open_if_there(const char *path) {
     return fd;
 }
 
+/* The same tmpfs for all directories: each more would be made, and taken down at the container's end. */
+static int empty_directory(const char *path) {
+    static const uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    static int first = -1;
+    if (first >= 0) return kernel_open_tree(first, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
+    first = new_filesystem("tmpfs", "tmpfs", path, attributes, (const char *const[]){NULL});
+    return fcntl(first, F_DUPFD_CLOEXEC, 0);
+}
+
 static void step_mask(void) {
     const char *path = word_kept();
     int target = open_if_there(path);
     if (target < 0) return;
-    struct mount_attr attributes = {
-        .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
-    };
-    int fd, refused = 0;
-    if (is_directory(target)) {
-        fd = new_filesystem("tmpfs", "tmpfs", path, true, (const char *const[]){NULL});
-        refused = kernel_mount_setattr(fd, 0, &attributes);
-    } else {
-        fd = host_device("/dev/null", makedev(1, 3));
-    }
-    if (refused || kernel_move_mount(fd, target)) fail(errno, "cannot hide %s", path);
+    int fd = is_directory(target) ? empty_directory(path) : host_device("/dev/null", makedev(1, 3));
+    if (fd < 0 || kernel_move_mount(fd, target)) fail(errno, "cannot hide %s", path);
     close(fd);
     close(target);
 }
