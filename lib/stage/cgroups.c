@@ -43,6 +43,8 @@ static struct timespec started;
 
 /* With the cgroups in it: a container may divide what it got. */
 static int remove_cgroup(int parent, const char *called) {
+    int removed = unlinkat(parent, called, AT_REMOVEDIR);
+    if (!removed || errno != EBUSY) return removed;
     int fd = openat(parent, called, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *directory = fd < 0 ? NULL : fdopendir(fd);
     if (!directory) return -1;

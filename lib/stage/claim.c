@@ -227,7 +227,7 @@ static void step_claim(void) {
     sweep_if_needed(state.states);
 
     interrupts_hold();
-    snprintf(begun, sizeof begun, ".new-%d-%llu-%llu", (int)getpid(), start_time("self"), namespace);
+    snprintf(begun, sizeof begun, ".new-%d-%llu-%llu", (int)getpid(), own_start(), namespace);
     if (mkdirat(state.states, begun, 0700)) fail(errno, "the container's state cannot be written to %s", state.path);
     undo_the_rest = undo;
     undo = abandon;

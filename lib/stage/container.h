@@ -173,6 +173,8 @@ bool write_state(const char *status, bool with_process);
 void state_is_ours(void);
 /* When a process started: its name in /proc. 0: there is none. */
 unsigned long long start_time(const char *number);
+/* When we started. */
+unsigned long long own_start(void);
 /* Its cgroups are there: a kill -9 from now on leaves them to whoever sweeps. */
 void state_has_cgroups(void);
 /* Its first process is there, with this name in /proc. False: it has been said why that cannot be written down. */

@@ -117,8 +117,8 @@ static void step_identity(void) {
     uint64_t bounding = word_number(16), permitted = word_number(16), effective = word_number(16);
     uint64_t inheritable = word_number(16), ambient = word_number(16);
 
-    for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-        if (!(bounding >> cap & 1) && prctl(PR_CAPBSET_READ, cap) && prctl(PR_CAPBSET_DROP, cap))
+    for (int cap = 0, has; (has = prctl(PR_CAPBSET_READ, cap)) >= 0; cap++)
+        if (has && !(bounding >> cap & 1) && prctl(PR_CAPBSET_DROP, cap))
             fail(errno, "cannot drop capability %d from the bounding set", cap);
     /* Where a user namespace denies setgroups(2) nobody can have others, nor get rid of the caller's. */
     if (setgroups(count, groups) && !(errno == EPERM && count == 0)) fail(errno, "cannot set the supplementary groups");

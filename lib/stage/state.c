@@ -32,6 +32,14 @@ unsigned long long start_time(const char *number) {
     return start;
 }
 
+unsigned long long own_start(void) {
+    static unsigned long long start;
+    static pid_t whose; /* detach.c forks */
+    if (whose != getpid()) start = start_time("self");
+    whose = getpid();
+    return start;
+}
+
 /* ---- writing ---- */
 
 static bool replace_text(int directory, const char *name, const char *text) {
@@ -51,7 +59,7 @@ static char *document(const char *status, bool with_process) {
     size_t size;
     FILE *out = open_memstream(&text, &size);
     if (!out) return NULL;
-    fprintf(out, "%s\"dev.hew.supervisor\":\"%d %llu %s\"", state.head, (int)getpid(), start_time("self"), state.where);
+    fprintf(out, "%s\"dev.hew.supervisor\":\"%d %llu %s\"", state.head, (int)getpid(), own_start(), state.where);
     fprintf(out, ",\"dev.hew.cgroups\":\"");
     print_cgroups(out);
     if (with_process) fprintf(out, "\",\"dev.hew.start\":\"%llu", state.start);
@@ -89,11 +97,13 @@ void print_json(FILE *out, const char *text) {
 static void remove_state(void) {
     char taken[64], grave[64];
     if (state.directory < 0) return;
-    unsigned long long start = start_time("self");
-    snprintf(taken, sizeof taken, ".taken-%d-%llu", (int)getpid(), start);
-    snprintf(grave, sizeof grave, ".old-%d-%llu-0", (int)getpid(), start);
-    if (!renameat(state.directory, "state.json", state.directory, taken) && !renameat(state.states, state.id, state.states, grave))
-        remove_tree_at(state.states, state.path, grave);
+    snprintf(taken, sizeof taken, ".taken-%d-%llu", (int)getpid(), own_start());
+    snprintf(grave, sizeof grave, ".old-%d-%llu-0", (int)getpid(), own_start());
+    if (!renameat(state.directory, "state.json", state.directory, taken) && !renameat(state.states, state.id, state.states, grave)) {
+        const char *const usual[] = {taken, "config.json", "verdict.json"};
+        for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) unlinkat(state.directory, usual[i], 0);
+        if (unlinkat(state.states, grave, AT_REMOVEDIR)) remove_tree_at(state.states, state.path, grave);
+    }
     close(state.directory);
     state.directory = -1;
 }
