@@ -302,7 +302,9 @@ binary('is the same, byte for byte, when it is built again in another place', ()
   assert.is(run('cp', ['-a', ...sources, elsewhere]).status, 0)
   assert.is(shell(`cp -al node_modules '${elsewhere}' || cp -a node_modules '${elsewhere}'`).status, 0)
   // No INSTALLED: npm has nothing to do there.
-  const made = run('make', ['-C', elsewhere, '--no-print-directory', 'INSTALLED=', 'dist/hew'])
+  const made = run('make', ['-C', elsewhere, '--no-print-directory', 'INSTALLED=', 'dist/hew'], {
+    timeout: 600_000, // it writes 400 MB, and the disk may be busy
+  })
   assert.equal({status: made.status, stderr: made.stderr}, {status: 0, stderr: ''})
   assert.ok(fs.readFileSync(path.join(elsewhere, 'dist/hew')).equals(fs.readFileSync(HEW)))
 })
