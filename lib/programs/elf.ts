@@ -61,6 +61,7 @@ const PT_DYNAMIC = 2
 const PT_INTERP = 3
 const PT_NOTE = 4
 
+const DT_NULL = 0
 const DT_NEEDED = 1
 const DT_STRTAB = 5
 const DT_STRSZ = 10
@@ -70,6 +71,18 @@ const DT_RUNPATH = 29
 const DT_FLAGS_1 = 0x6ffffffb
 const DT_AUXILIARY = 0x7ffffffd
 const DT_FILTER = 0x7fffffff
+/** Those that say anything here. */
+const TAGS = new Set([
+  DT_NEEDED,
+  DT_STRTAB,
+  DT_STRSZ,
+  DT_SONAME,
+  DT_RPATH,
+  DT_RUNPATH,
+  DT_FLAGS_1,
+  DT_AUXILIARY,
+  DT_FILTER,
+])
 
 const NOTE_DLOPEN = 0x407c0c0a
 
@@ -128,12 +141,15 @@ export function readElf(fd: number, size: number): Elf {
   return parseElf((into, position) => readSync(fd, into, 0, into.length, position), size)
 }
 
-/** The same from anything that can be read at a position. Never reads past `size`. */
-export function parseElf(pread: Pread, size: number): Elf {
-  const file = new Pages(pread, size)
-  if (size < 4 || !isElf(file.bytes(0, 4))) throw new ElfError('not an ELF file')
+/**
+ * The same from anything that can be read at a position. Never reads past `size`.
+ * @param head the file's first pages, where they were read already
+ */
+export function parseElf(pread: Pread, size: number, head: Buffer = NOTHING): Elf {
+  const file = new Pages(pread, size, head)
+  const ident = file.bytes(0, Math.min(size, 16))
+  if (!isElf(ident)) throw new ElfError('not an ELF file')
   if (size < LAYOUT[32].ehdr) throw new ElfError('the file ends within the ELF header')
-  const ident = file.bytes(0, 16)
   const is64 = ident[4] === 2
   if (!is64 && ident[4] !== 1) throw new ElfError(`unknown ELF class ${ident[4]}`)
   if (ident[5] !== 1 && ident[5] !== 2) throw new ElfError(`unknown ELF byte order ${ident[5]}`)
@@ -172,33 +188,40 @@ const ABI_FLAGS: Record<number, {bits: number; zeroIsAny: boolean}> = {
   [EM.LOONGARCH]: {bits: 0x7, zeroIsAny: false}, // EF_LOONGARCH_ABI_MODIFIER_MASK
 }
 
+const NOTHING = Buffer.alloc(0)
+const PAGE = 4096
+
 /** Nothing that is returned refers to the pages, so every file uses the same: allocating them takes longer than reading. */
-const SLAB = Buffer.allocUnsafe(1 << 17)
+const SLAB = Array.from({length: 32}, () => Buffer.allocUnsafeSlow(PAGE))
 
 /** A file that is read by the page, each page once, never past the end. One at a time. */
 class Pages {
-  static readonly SIZE = 4096
   readonly #pages = new Map<number, Buffer>()
 
   constructor(
     readonly pread: Pread,
     readonly size: number,
+    readonly head: Buffer,
   ) {}
 
   #page(index: number): Buffer {
     const known = this.#pages.get(index)
     if (known) return known
-    const start = index * Pages.SIZE
-    const slot = this.#pages.size * Pages.SIZE
-    const space = slot < SLAB.length ? SLAB.subarray(slot, slot + Pages.SIZE) : Buffer.allocUnsafe(Pages.SIZE)
-    const page = space.subarray(0, this.size - start)
-    let filled = 0
-    while (filled < page.length) {
-      const got = this.pread(page.subarray(filled), start + filled)
+    const start = index * PAGE
+    const page =
+      start + PAGE <= this.head.length ? this.head.subarray(start, start + PAGE) : this.#read(start)
+    this.#pages.set(index, page)
+    return page
+  }
+
+  #read(start: number): Buffer {
+    const space = SLAB[this.#pages.size] ?? Buffer.allocUnsafe(PAGE)
+    const page = start + PAGE <= this.size ? space : space.subarray(0, this.size - start)
+    for (let filled = 0; filled < page.length; ) {
+      const got = this.pread(filled === 0 ? page : page.subarray(filled), start + filled)
       if (got <= 0) throw new ElfError('the file became shorter while it was read')
       filled += got
     }
-    this.#pages.set(index, page)
     return page
   }
 
@@ -206,12 +229,10 @@ class Pages {
     if (!(position >= 0 && length >= 0 && position + length <= this.size)) {
       throw new ElfError('it refers to bytes past its own end')
     }
-    if (length === 0) return Buffer.alloc(0)
-    const [first, last] = [
-      Math.floor(position / Pages.SIZE),
-      Math.floor((position + length - 1) / Pages.SIZE),
-    ]
-    const start = position - first * Pages.SIZE
+    if (position + length <= this.head.length) return this.head.subarray(position, position + length)
+    if (length === 0) return NOTHING
+    const [first, last] = [Math.floor(position / PAGE), Math.floor((position + length - 1) / PAGE)]
+    const start = position - first * PAGE
     if (first === last) return this.#page(first).subarray(start, start + length)
     const pages = Array.from({length: last - first + 1}, (_, i) => this.#page(first + i))
     return Buffer.concat(pages).subarray(start, start + length)
@@ -222,13 +243,17 @@ class Pages {
     const limit = Math.min(end, this.size, position + longest)
     const parts: Buffer[] = []
     for (let at = position; at < limit; ) {
-      const part = this.bytes(at, Math.min(limit, (Math.floor(at / Pages.SIZE) + 1) * Pages.SIZE) - at)
-      const nul = part.indexOf(0)
+      const index = Math.floor(at / PAGE)
+      const page = this.#page(index)
+      const start = at - index * PAGE
+      const stop = Math.min(limit - index * PAGE, page.length)
+      const nul = page.indexOf(0, start)
+      const ended = nul >= 0 && nul < stop
       // Most lie in one page.
-      if (nul >= 0 && parts.length === 0) return part.toString('utf8', 0, nul)
-      parts.push(nul < 0 ? part : part.subarray(0, nul))
-      if (nul >= 0) return Buffer.concat(parts).toString()
-      at += part.length
+      if (ended && at === position) return page.toString('utf8', start, nul)
+      parts.push(page.subarray(start, ended ? nul : stop))
+      if (ended) return Buffer.concat(parts).toString()
+      at = index * PAGE + stop
     }
     throw new ElfError(limit < end ? 'a name in it is too long' : 'a name in it has no end')
   }
@@ -255,11 +280,10 @@ class Image {
 
   /** An address or a size. What a double cannot hold exactly is past the end of any file. */
   #address(at: DataView, offset: number): number {
-    const [first, second] = [
-      at.getUint32(offset, this.little),
-      this.#word === 4 ? 0 : at.getUint32(offset + 4, this.little),
-    ]
-    return this.#word === 4 ? first : this.little ? second * 2 ** 32 + first : first * 2 ** 32 + second
+    const first = at.getUint32(offset, this.little)
+    if (this.#word === 4) return first
+    const second = at.getUint32(offset + 4, this.little)
+    return this.little ? second * 2 ** 32 + first : first * 2 ** 32 + second
   }
 
   read(osabi: number): Elf {
@@ -330,41 +354,25 @@ class Image {
     throw new ElfError('its dynamic section refers to an address that is not in the file')
   }
 
-  /** Calls back for every entry up to DT_NULL; of its value only where it is. */
-  #entries({offset, filesz}: Segment, visit: (tag: number, section: DataView, at: number) => void): void {
-    const size = 2 * this.#word
-    const length = Math.min(filesz, DYNAMIC_MAX * size, Math.max(0, this.file.size - offset))
-    const section = this.#view(this.file.bytes(offset, length))
-    for (let at = 0; at + size <= length; at += size) {
-      const tag = this.#address(section, at)
-      if (tag === 0) return
-      visit(tag, section, at + this.#word)
-    }
-    if (length === DYNAMIC_MAX * size)
-      throw new ElfError(`its dynamic section has over ${DYNAMIC_MAX} entries`)
-    if (length < filesz) throw new ElfError('it ends within its dynamic section')
-  }
-
-  #readDynamic(dynamic: Segment, elf: Elf): void {
+  #readDynamic({offset, filesz}: Segment, elf: Elf): void {
     elf.dynamic = true
     const single = new Map<number, number>()
     const names: [tag: number, value: number][] = []
-    this.#entries(dynamic, (tag, section, at) => {
-      switch (tag) {
-        case DT_NEEDED:
-        case DT_AUXILIARY:
-        case DT_FILTER:
-          if (names.push([tag, this.#address(section, at)]) <= NEEDED_MAX) return
-          throw new ElfError(`it needs more than ${NEEDED_MAX} libraries`)
-        case DT_STRTAB:
-        case DT_STRSZ:
-        case DT_SONAME:
-        case DT_RPATH:
-        case DT_RUNPATH:
-        case DT_FLAGS_1:
-          single.set(tag, this.#address(section, at))
-      }
-    })
+    const size = 2 * this.#word
+    const length = Math.min(filesz, DYNAMIC_MAX * size, Math.max(0, this.file.size - offset))
+    const section = this.#view(this.file.bytes(offset, length))
+    let tag = -1
+    for (let at = 0; at + size <= length && tag !== DT_NULL; at += size) {
+      tag = this.#address(section, at)
+      if (!TAGS.has(tag)) continue
+      const value = this.#address(section, at + this.#word)
+      if (tag !== DT_NEEDED && tag !== DT_AUXILIARY && tag !== DT_FILTER) single.set(tag, value)
+      else if (names.push([tag, value]) > NEEDED_MAX)
+        throw new ElfError(`it needs more than ${NEEDED_MAX} libraries`)
+    }
+    if (tag !== DT_NULL && length === DYNAMIC_MAX * size)
+      throw new ElfError(`its dynamic section has over ${DYNAMIC_MAX} entries`)
+    if (tag !== DT_NULL && length < filesz) throw new ElfError('it ends within its dynamic section')
     elf.flags1 = single.get(DT_FLAGS_1) ?? 0
     const strings = [DT_SONAME, DT_RPATH, DT_RUNPATH].some(tag => single.has(tag)) || names.length > 0
     if (!strings) return

@@ -33,7 +33,8 @@ export class Inspector {
     try {
       return this.sysroot.open(this.sysroot.lstat(path), (fd, size) => {
         const head = HEAD.subarray(0, readSync(fd, HEAD, 0, HEAD.length, 0))
-        if (isElf(head)) return {is: 'elf', elf: parseElf(reader(fd, head), size)}
+        const pread: Pread = (into, position) => readSync(fd, into, 0, into.length, position)
+        if (isElf(head)) return {is: 'elf', elf: parseElf(pread, size, head)}
         const shebang = parseShebang(head.subarray(0, HEAD_SIZE))
         return shebang ? {is: 'script', shebang} : {is: 'data'}
       })
@@ -45,12 +46,4 @@ export class Inspector {
 }
 
 /** How a file begins, one at a time: the header, and in most programs the names as well. A read more takes longer than these bytes. */
-const HEAD = Buffer.allocUnsafe(16384)
-
-/** pread(2), but for what is known already. */
-function reader(fd: number, head: Buffer): Pread {
-  return (into, position) =>
-    position + into.length <= head.length
-      ? head.copy(into, 0, position)
-      : readSync(fd, into, 0, into.length, position)
-}
+const HEAD = Buffer.allocUnsafeSlow(16384)
