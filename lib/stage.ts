@@ -61,8 +61,9 @@ export function become(plan: Plan, manner: Manner): never {
   const {title} = manner
   const {input, output} = connected()
   const list = encode(input ? [{do: 'stdin', text: input.toString()}, ...plan] : plan, manner)
-  const size = list.reduce((sum, word) => sum + Buffer.byteLength(word) + 24, 0)
-  const fits = size < MOST_WORDS && list.every(word => Buffer.byteLength(word) < LONGEST_WORD)
+  const sizes = list.map(word => Buffer.byteLength(word))
+  const size = sizes.reduce((sum, size) => sum + size + 24, 0)
+  const fits = size < MOST_WORDS && sizes.every(size => size < LONGEST_WORD)
   if (!fits && plan.some(step => step.do === 'exec'))
     throw new HewError('the document is too large to be entered')
   // process.execve aborts the process when the kernel refuses: what may be refused takes the pipe.
@@ -103,7 +104,7 @@ export function printedBy(plan: Plan, {as, title}: Pick<Manner, 'as' | 'title'>)
 }
 
 function variables(list: string[]): Record<string, string> {
-  return Object.fromEntries(list.entries())
+  return {...list} as unknown as Record<string, string>
 }
 
 function spawn(list: string[], title: string, fits: boolean): number {

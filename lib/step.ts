@@ -59,8 +59,10 @@ function faces(step: Step): Faces<Step> {
 
 /** The step as words for the stage, its hints before it. */
 export function words(step: Step, errno: (name: string) => number): string[] {
-  const hints = Object.entries(step.hints ?? {}).flatMap(([name, text]) => ['hint', errno(name), text])
-  return [...hints, step.do, ...faces(step).words(step)].map(String)
+  const own = [step.do, ...faces(step).words(step)].map(String)
+  if (!step.hints) return own
+  const hints = Object.entries(step.hints).flatMap(([name, text]) => ['hint', `${errno(name)}`, text])
+  return [...hints, ...own]
 }
 
 /** The step as --explain says it. */

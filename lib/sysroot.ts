@@ -22,6 +22,12 @@ export interface Entry {
   why?: string
 }
 
+/** What a path leads to, through so many links. */
+interface Resolved {
+  entry: Entry
+  links: number
+}
+
 /** The kernel's MAXSYMLINKS (path_resolution(7)). */
 const LINKS_MAX = 40
 const READ_MAX = 1 << 26
@@ -33,7 +39,7 @@ const READ_MAX = 1 << 26
 export class Sysroot {
   readonly #prefix: string
   readonly #entries = new Map<string, Entry>()
-  readonly #resolved = new Map<string, Entry>()
+  readonly #resolved = new Map<string, Resolved>()
   readonly #names = new Map<string, string[]>()
 
   /** @param root the directory, as the caller names it */
@@ -73,10 +79,26 @@ export class Sysroot {
   /** Follows a path, and all links on it, to what is there. */
   resolve(path: string): Entry {
     const known = this.#resolved.get(path)
-    if (known) return known
-    const entry = this.#walk(this.lstat('/'), path, {links: 0})
-    this.#resolved.set(path, entry)
-    return entry
+    if (known) return known.entry
+    // Most are asked for in few directories.
+    const slash = path.lastIndexOf('/')
+    const {entry: directory, links} = this.#resolve(
+      slash > 0 ? path.slice(0, slash) : '/',
+      this.lstat('/'),
+      0,
+    )
+    if (directory.kind === 'missing') return directory
+    return this.#resolve(path, directory, links, path.slice(slash + 1)).entry
+  }
+
+  #resolve(path: string, from: Entry, links: number, rest = path): Resolved {
+    let resolved = this.#resolved.get(path)
+    if (!resolved) {
+      const budget = {links}
+      resolved = {entry: this.#walk(from, rest, budget), links: budget.links}
+      this.#resolved.set(path, resolved)
+    }
+    return resolved
   }
 
   /** The same, telling of every directory and link on the way, in an order in which they can be created. */

@@ -20,12 +20,14 @@ export class GlibcLoader extends Loader {
   }
 
   protected searchKey(object: Loaded): string {
-    const keys = [String(object.elf.flags1 & DF_1_NODEFLIB)]
-    for (let o: Loaded | undefined = object; o; o = o.loader) {
-      if (o.elf.rpath || o === object || !o.loader)
-        keys.push(directory(o.path), o.elf.rpath ?? '', o.elf.runpath ?? '')
-    }
-    return keys.join('\n')
+    const {runpath, flags1} = object.elf
+    let key = flags1 & DF_1_NODEFLIB ? 'no default' : ''
+    if (runpath !== undefined) key += `\n${directory(object.path)}\n${runpath}`
+    else
+      for (const o of withRpath(object))
+        key += o === object ? `\n${directory(o.path)}\n${o.elf.rpath}` : `\nof ${o.path}\n${o.elf.rpath}`
+    if (this.options.libraryPath) key += `\n${directory(program(object).path)}`
+    return key
   }
 
   protected search(name: string, object: Loaded): Found {
@@ -45,11 +47,8 @@ export class GlibcLoader extends Loader {
     }
     const {runpath, flags1} = object.elf
     if (runpath === undefined) {
-      for (let o: Loaded | undefined = object; o; o = o.loader) {
-        // An object's DT_RUNPATH puts its DT_RPATH out of force.
-        if (!o.elf.rpath || o.elf.runpath !== undefined) continue
-        look(o === object ? 'DT_RPATH' : `DT_RPATH of ${o.real}`, o.elf.rpath, /:/, o)
-      }
+      for (const o of withRpath(object))
+        look(o === object ? 'DT_RPATH' : `DT_RPATH of ${o.real}`, o.elf.rpath!, /:/, o)
     }
     if (this.options.libraryPath) look('LD_LIBRARY_PATH', this.options.libraryPath, /[:;]/, program(object))
     if (runpath) look('DT_RUNPATH', runpath, /:/, object)
@@ -222,6 +221,14 @@ function cacheIds({machine, flags, class: bits}: Elf): number[] | undefined {
       // The file's own header decides.
       return undefined
   }
+}
+
+/** Those of an object and its loaders whose DT_RPATH counts: a DT_RUNPATH puts it out of force. */
+function withRpath(object: Loaded): Loaded[] {
+  const found: Loaded[] = []
+  for (let o: Loaded | undefined = object; o; o = o.loader)
+    if (o.elf.rpath && o.elf.runpath === undefined) found.push(o)
+  return found
 }
 
 function program(object: Loaded): Loaded {

@@ -120,7 +120,8 @@ export abstract class Loader {
   protected abstract search(name: string, object: Loaded): Found
 
   find(name: string, object: Loaded): Found {
-    const key = `${name}\n${this.searchKey(object)}`
+    const context = this.searchKey(object)
+    const key = context === '' ? name : `${name}\n${context}`
     let found = this.#found.get(key)
     if (!found) {
       found = this.search(name, object)
@@ -178,7 +179,7 @@ class AddressSpace {
     program: {path: string; elf: Elf},
   ) {
     const main = {...program, real: program.path, loader: undefined}
-    this.#add(main, [main.elf.soname])
+    this.#name(main.elf.soname, this.#add(main))
     this.#addInterpreter(main)
   }
 
@@ -256,23 +257,26 @@ class AddressSpace {
       const inspected = inspector.inspect(real)
       if (inspected.is !== 'elf') continue
       const {elf} = inspected
+      const object = this.#add({path, real, elf, loader: by})
       // What is for some processors only is not what later names mean.
-      this.#add(
-        {path, real, elf, loader: by},
-        i > 0 ? [] : [name, path, knowsSonames ? elf.soname : undefined],
-      )
+      if (i > 0) continue
+      this.#name(name, object)
+      this.#name(path, object)
+      if (knowsSonames) this.#name(elf.soname, object)
     }
   }
 
-  #add(object: Loaded, names: (string | undefined)[]): void {
+  /** @returns the one that is there already, where it is one and the same file */
+  #add(object: Loaded): Loaded {
     const known = this.#byReal.get(object.real)
-    if (!known) {
-      this.#byReal.set(object.real, object)
-      this.#objects.push(object)
-    }
-    for (const name of names) {
-      if (name !== undefined && !this.#byName.has(name)) this.#byName.set(name, known ?? object)
-    }
+    if (known) return known
+    this.#byReal.set(object.real, object)
+    this.#objects.push(object)
+    return object
+  }
+
+  #name(name: string | undefined, object: Loaded): void {
+    if (name !== undefined && !this.#byName.has(name)) this.#byName.set(name, object)
   }
 
   /** The kernel has mapped it already, and it needs nothing. */
@@ -282,7 +286,9 @@ class AddressSpace {
     const inspected = entry.kind === 'file' ? inspector.inspect(entry.path) : undefined
     if (inspected?.is !== 'elf' || !path.startsWith('/')) return
     const elf = {...inspected.elf, needed: [], filters: [], dlopen: []}
-    this.#add({path, real: entry.path, elf, loader: main}, [path, knowsSonames ? elf.soname : undefined])
+    const object = this.#add({path, real: entry.path, elf, loader: main})
+    this.#name(path, object)
+    if (knowsSonames) this.#name(elf.soname, object)
   }
 }
 
