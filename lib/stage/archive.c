@@ -90,6 +90,7 @@ static void make_parents(const char *path) {
 }
 
 static int entry_parent(const char *path, const char **name) {
+    parent_forget();
     int parent = parent_beneath(path, name);
     if (parent < 0 && errno == ENOENT) {
         make_parents(path);

@@ -10,7 +10,17 @@
 int root_fd = -1;
 const char *root_path;
 
+/* The parent that was asked for last: programs come by the hundred in one directory. */
+static int kept = -1;
+static char kept_path[PATH_MAX];
+
+void parent_forget(void) {
+    if (kept >= 0) close(kept);
+    kept = -1;
+}
+
 void root_set(int fd, const char *path) {
+    parent_forget();
     if (root_fd >= 0) close(root_fd);
     root_fd = fd;
     root_path = path;
@@ -73,23 +83,33 @@ static const char *last_component(const char *path, const char **end_of_parent) 
     return name;
 }
 
-int parent_beneath(const char *path, const char **name) {
+/* The name, and in `parent` the path of the directory that it is in. */
+static bool split(const char *path, const char **name, char parent[PATH_MAX]) {
     const char *end;
     *name = last_component(path, &end);
-    if (!*name) return -1;
+    if (!*name) return false;
     size_t length = (size_t)(end - path);
     if (length + 2 > PATH_MAX) {
         errno = ENAMETOOLONG;
-        return -1;
+        return false;
     }
-    char parent[PATH_MAX];
     memcpy(parent, path, length);
     strcpy(parent + length, length ? "" : "/");
-    return open_beneath(parent, O_PATH | O_DIRECTORY, 0);
+    return true;
+}
+
+int parent_beneath(const char *path, const char **name) {
+    char parent[PATH_MAX];
+    return split(path, name, parent) ? open_beneath(parent, O_PATH | O_DIRECTORY, 0) : -1;
 }
 
 int parent_of(const char *path, const char **name) {
-    int fd = parent_beneath(path, name);
-    if (fd < 0) fail(errno, "cannot open the directory of %s", in_root(path));
-    return fd;
+    char parent[PATH_MAX];
+    bool valid = split(path, name, parent);
+    if (valid && kept >= 0 && !strcmp(parent, kept_path)) return kept;
+    parent_forget();
+    if (valid) kept = open_beneath(parent, O_PATH | O_DIRECTORY, 0);
+    if (kept < 0) fail(errno, "cannot open the directory of %s", in_root(path));
+    strcpy(kept_path, parent);
+    return kept;
 }

@@ -276,10 +276,13 @@ static int link_descriptor(int in, int parent, const char *name) {
     return linkat(AT_FDCWD, link, parent, name, AT_SYMLINK_FOLLOW);
 }
 
-/* False where it has to be copied: bits of its mode must not be had, and they are the file's own; or there can be no link. */
+/* Bits of the mode that must not be had are the file's own: it has to be copied. */
+static bool may_be_link(const struct copy *copy, const struct stat *st) { return !(st->st_mode & 07777 & ~copy->keep); }
+
+/* False where it has to be copied. */
 static bool temporary_link(const struct copy *copy, int in, const struct stat *st, int parent, char name[TEMPORARY]) {
     static bool told;
-    if (st->st_mode & 07777 & ~copy->keep) return false;
+    if (!may_be_link(copy, st)) return false;
     int failed;
     do {
         temporary_name(name);
@@ -295,6 +298,20 @@ static bool temporary_link(const struct copy *copy, int in, const struct stat *s
 
 /* ---- a file, a link ---- */
 
+static bool same_attributes(const struct copy *copy, const struct stat *st, const struct stat *there) {
+    return S_ISREG(there->st_mode) && there->st_size == st->st_size && (there->st_mode & 07777) == (st->st_mode & copy->keep);
+}
+
+static bool same_time(const struct stat *st, const struct stat *there) {
+    return there->st_mtim.tv_sec == st->st_mtim.tv_sec && there->st_mtim.tv_nsec == st->st_mtim.tv_nsec;
+}
+
+bool is_there(const struct copy *copy, struct stat *st, int parent, const char *name) {
+    struct stat there;
+    return !fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) && !stat(copy->source, st) && S_ISREG(st->st_mode) &&
+           same_attributes(copy, st, &there) && same_time(st, &there);
+}
+
 /* False: the same file is there already. A different one is the end, unless it is to be replaced. */
 static bool differs(const struct copy *copy, int in, const struct stat *st, int parent, const char *name) {
     struct stat there;
@@ -306,9 +323,8 @@ static bool differs(const struct copy *copy, int in, const struct stat *st, int 
     if (S_ISDIR(there.st_mode)) refuse(EISDIR, "%s is a directory already, and %s is a file", path, copy->source);
     mode_t mode = st->st_mode & copy->keep, old = there.st_mode & 07777;
     bool file = S_ISREG(there.st_mode);
-    if (file && there.st_size == st->st_size && old == mode) {
-        bool same_time = there.st_mtim.tv_sec == st->st_mtim.tv_sec && there.st_mtim.tv_nsec == st->st_mtim.tv_nsec;
-        if (same_time) return false;
+    if (same_attributes(copy, st, &there)) {
+        if (same_time(st, &there)) return false;
         int fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         bool same = fd >= 0 && same_contents(in, fd);
         if (fd >= 0) close(fd);
@@ -336,6 +352,10 @@ static void temporary_copy(const struct copy *copy, int in, const struct stat *s
 
 void copy_file(const struct copy *copy, int in, const struct stat *st, int parent, const char *name) {
     if (!differs(copy, in, st, parent, name)) return;
+    if (copy->link && may_be_link(copy, st) && !link_descriptor(in, parent, name)) {
+        journal_created(parent, name);
+        return;
+    }
     char temporary[TEMPORARY];
     if (!copy->link || !temporary_link(copy, in, st, parent, temporary)) temporary_copy(copy, in, st, parent, temporary);
     if (settle(parent, temporary, name, copy->force, copy->path)) return;

@@ -290,7 +290,6 @@ static void step_mkdir(void) {
         if (errno != EEXIST) fail(errno, "cannot create %s", in_root(path));
         must_be_directory(path);
     }
-    close(parent);
 }
 
 static void step_directory(void) {
@@ -312,7 +311,6 @@ static void step_directory(void) {
         if (errno != EEXIST) fail(errno, "cannot create %s", in_root(path));
         must_be_directory(path);
     }
-    close(parent);
     close(in);
 }
 
@@ -330,6 +328,11 @@ static void step_copy(void) {
     copy.source = path_word();
     copy.path = path_word();
     struct stat st;
+    int parent = parent_of(copy.path, &name);
+    if (is_there(&copy, &st, parent, name)) {
+        remember_link(&st, parent, name);
+        return;
+    }
     /* O_NONBLOCK: should it be a pipe now, that is seen instead of waited for. */
     int in = open(copy.source, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (in < 0 || fstat(in, &st)) {
@@ -337,12 +340,10 @@ static void step_copy(void) {
         fail(errno, "cannot read %s", copy.source);
     }
     if (!S_ISREG(st.st_mode)) refuse(EINVAL, "%s is %s, not a file", copy.source, kind(st.st_mode));
-    int parent = parent_of(copy.path, &name);
     if (!link_again(&st, parent, name)) {
         copy_file(&copy, in, &st, parent, name);
         remember_link(&st, parent, name);
     }
-    close(parent);
     close(in);
 }
 
@@ -350,14 +351,13 @@ static void step_symlink(void) {
     const char *target = path_word(), *path = path_word(), *name;
     int parent = parent_of(path, &name);
     copy_symlink(target, NULL, parent, name, path);
-    close(parent);
 }
 
 static void step_relink(void) {
     const char *target = path_word(), *path = path_word(), *name;
     int parent = parent_of(path, &name);
     replace_by_symlink(target, parent, name, path);
-    close(parent);
+    parent_forget();
 }
 
 static void write_file(bool may_be_there) {
@@ -375,7 +375,6 @@ static void write_file(bool may_be_there) {
         close(fd);
         if (!settle(parent, temporary, name, false, path)) refuse(EEXIST, "%s is there already", in_root(path));
     }
-    close(parent);
 }
 
 static void step_write(void) { write_file(false); }

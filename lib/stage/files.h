@@ -17,8 +17,10 @@ void root_set(int fd, const char *path);
 const char *in_root(const char *path);
 /* As open_beneath(), below another directory than the root in force. */
 int open_below(int base, const char *path, int flags, mode_t mode);
-/* parent_beneath(), or the end with a worded message. */
+/* parent_beneath(), or the end with a worded message. The descriptor is good until the next call, or: */
 int parent_of(const char *path, const char **name);
+/* Some directory may be another one by now. */
+void parent_forget(void);
 
 /* ---- inodes.c: numbers by inode ---- */
 
@@ -91,6 +93,8 @@ struct copy {
     bool link;                 /* the same file, where there can be links to it, and no copy */
 };
 void copy_file(const struct copy *copy, int in, const struct stat *st, int parent, const char *name);
+/* The file is there already, as far as size, mode and time tell; `st` is then its source's. */
+bool is_there(const struct copy *copy, struct stat *st, int parent, const char *name);
 void copy_symlink(const char *target, const struct stat *st, int parent, const char *name, const char *path);
 /* The same, whatever else is there; only a directory stays. */
 void replace_by_symlink(const char *target, int parent, const char *name, const char *path);

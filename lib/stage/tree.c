@@ -155,6 +155,7 @@ static void copy_entry(const char *name, const struct stat *root) {
 }
 
 void step_copy_tree(void) {
+    parent_forget();
     source_path = word_kept();
     struct stat st, root;
     int in = open(source_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), out = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
