@@ -149,8 +149,7 @@ export class GlibcLoader extends Loader {
   /** Distributions and Nix differ here; the loader's file itself is the only one who knows. */
   #own(): {directories: string[]; lib: string; cache: string} {
     if (this.#compiledIn) return this.#compiledIn
-    const text = this.ownText()
-    const lists = directoryLists(text)
+    const lists = directoryLists(this.own)
       .map(list => list.filter(dir => /\/lib[^/]*(\/[^/]+)?\/$/.test(dir)))
       .sort((a, b) => b.length - a.length)
     const fallback = this.abi.class === 64 ? ['/lib64/', '/usr/lib64/'] : []
@@ -158,7 +157,7 @@ export class GlibcLoader extends Loader {
     this.#compiledIn = {
       directories: directories.map(dir => dir.slice(0, -1)),
       lib: /\/(lib[^/]*(?:\/[^/]+-linux-[^/]+)?)\/$/.exec(directories[0]!)?.[1] ?? 'lib',
-      cache: pathsEnding(text, '/ld.so.cache').next().value?.path ?? '/etc/ld.so.cache',
+      cache: pathsEnding(this.own, '/ld.so.cache').next().value?.path ?? '/etc/ld.so.cache',
     }
     return this.#compiledIn
   }
@@ -168,21 +167,21 @@ export class GlibcLoader extends Loader {
  * The paths in a program's bytes that end so, each ended by a NUL. Looking for the end first, and from there back, takes a
  * tenth of the time of one expression for the whole.
  */
-function* pathsEnding(text: string, end: string): Generator<{path: string; start: number; next: number}> {
-  const tail = `${end}\0`
-  for (let at = text.indexOf(tail); at >= 0; at = text.indexOf(tail, at + 1)) {
-    const from = Math.max(text.lastIndexOf('\0', at) + 1, at - PATH_MAX)
-    const found = /\/[!-~]*$/.exec(text.slice(from, at))
+function* pathsEnding(file: Buffer, end: string): Generator<{path: string; start: number; next: number}> {
+  const tail = Buffer.from(`${end}\0`)
+  for (let at = file.indexOf(tail); at >= 0; at = file.indexOf(tail, at + 1)) {
+    const from = Math.max(file.lastIndexOf(0, at) + 1, at - PATH_MAX)
+    const found = /\/[!-~]*$/.exec(file.toString('latin1', from, at))
     if (!found) continue
     yield {path: found[0] + end, start: from + found.index, next: at + tail.length}
   }
 }
 
 /** Directories that follow each other. */
-function directoryLists(text: string): string[][] {
+function directoryLists(file: Buffer): string[][] {
   const lists: string[][] = []
   let next = -1
-  for (const found of pathsEnding(text, '/')) {
+  for (const found of pathsEnding(file, '/')) {
     if (found.start === next) lists.at(-1)!.push(found.path)
     else lists.push([found.path])
     next = found.next

@@ -107,6 +107,8 @@ export abstract class Loader {
     /** Any file that this loader loads. */
     readonly abi: Elf,
     readonly options: LoaderOptions,
+    /** The bytes of the loader's own file: its directories are compiled in. */
+    readonly own: Buffer,
   ) {}
 
   /** Whether a loaded library answers to its DT_SONAME. */
@@ -152,13 +154,6 @@ export abstract class Loader {
     const {type} = inspected.elf
     if (verdict !== 'usable' || type === ET_DYN || type === ET_EXEC) return verdict
     return {fatal: 'neither a library nor a program'}
-  }
-
-  /** The bytes of the loader's own file: its directories are compiled in. */
-  protected ownText(): string {
-    const {sysroot} = this.inspector
-    const entry = sysroot.resolve(this.interpreter)
-    return entry.size > 1 << 23 ? '' : (sysroot.read(entry.path)?.toString('latin1') ?? '')
   }
 }
 

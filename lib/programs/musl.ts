@@ -62,7 +62,7 @@ export class MuslLoader extends Loader {
   #systemPath(): {path: string; file: string | undefined} {
     if (this.#system) return this.#system
     const named = /ld-musl-([^/]+)\.so\.1$/.exec(this.interpreter)?.[1]
-    const arch = /\/etc\/ld-musl-([!-~]+)\.path\0/.exec(this.ownText())?.[1] ?? named
+    const arch = /\/etc\/ld-musl-([!-~]+)\.path\0/.exec(this.own.toString('latin1'))?.[1] ?? named
     const prefix = this.interpreter.split('/').slice(0, -2).join('/')
     const file = `${prefix}/etc/ld-musl-${arch}.path`
     const {kind, why} = this.inspector.sysroot.resolve(file)

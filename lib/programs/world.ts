@@ -16,6 +16,9 @@ export interface WorldOptions extends LoaderOptions {
 
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
+/** No loader has so many bytes. */
+const LOADER_MAX = 1 << 23
+
 /** Where a program is, or where it is not; `unfit` are files of that name that are not executable. */
 export type Located =
   | {path: string; rule: string}
@@ -71,18 +74,22 @@ export class World {
     const key = [interpreter, elf.class, elf.machine, elf.flags, elf.littleEndian].join('\n')
     let loader = this.#loaders.get(key)
     if (!loader) {
-      const Kind = this.#isMusl(interpreter) ? MuslLoader : GlibcLoader
-      loader = new Kind(this.inspector, interpreter, elf, this.options)
+      const own = this.#bytes(interpreter)
+      const Kind = isMusl(interpreter, own) ? MuslLoader : GlibcLoader
+      loader = new Kind(this.inspector, interpreter, elf, this.options, own)
       this.#loaders.set(key, loader)
     }
     return loader.load({path, elf})
   }
 
-  #isMusl(interpreter: string): boolean {
-    if (/\/ld-musl-[^/]*$/.test(interpreter)) return true
-    const file = this.sysroot.read(interpreter)
-    return file?.includes('/etc/ld-musl-') ?? false
+  #bytes(interpreter: string): Buffer {
+    const {size} = this.sysroot.resolve(interpreter)
+    return (size > LOADER_MAX ? undefined : this.sysroot.read(interpreter)) ?? Buffer.alloc(0)
   }
+}
+
+function isMusl(interpreter: string, bytes: Buffer): boolean {
+  return /\/ld-musl-[^/]*$/.test(interpreter) || bytes.includes('/etc/ld-musl-')
 }
 
 /** Why something cannot be executed or loaded, by what it is. */
