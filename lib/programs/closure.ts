@@ -42,15 +42,15 @@ const COMMAND_LINE = 'command line'
  * Finds everything that programs need to run: interpreters, libraries, the links and directories on the way. Nothing
  * is executed. What only shows at run time is not found: plain dlopen(3) calls (NSS, gconv; libgcc_s for
  * pthread_cancel(3)), programs that a program starts, files that it reads.
+ * @param where for several that are asked for one after the other, a world that remembers
  */
-export function closure(programs: string[], options: WorldOptions = {}): Closure {
-  const gathering = new Gathering(options)
+export function closure(programs: string[], where: WorldOptions | World = {}): Closure {
+  const gathering = new Gathering(where instanceof World ? where : new World(where))
   for (const program of programs) gathering.program(program, {by: COMMAND_LINE, rule: ''})
   return gathering.result()
 }
 
 class Gathering {
-  readonly #world: World
   readonly #items = new Map<string, Item>()
   readonly #reasons = new Set<string>()
   readonly #traced = new Map<string, Item>()
@@ -58,9 +58,7 @@ class Gathering {
   readonly #missing: Missing[] = []
   readonly #absent: Missing[] = []
 
-  constructor(options: WorldOptions) {
-    this.#world = new World(options)
-  }
+  constructor(readonly world: World) {}
 
   result(): Closure {
     return {items: [...this.#items.values()], missing: this.#missing, absent: this.#absent}
@@ -68,7 +66,7 @@ class Gathering {
 
   /** A program by name or path, with everything it needs. */
   program(name: string, {by, rule}: Because, path?: string): void {
-    const located = this.#world.locate(name, path)
+    const located = this.world.locate(name, path)
     if (located.path !== undefined) {
       this.#file(located.path, 'program', {by, rule: [rule, located.rule].filter(Boolean).join(' ')})
       return
@@ -79,7 +77,7 @@ class Gathering {
   }
 
   #file(path: string, kind: Missing['kind'], because: Because): void {
-    const {sysroot, inspector} = this.#world
+    const {sysroot, inspector} = this.world
     const entry = sysroot.resolve(path)
     const why = path.startsWith('/') ? notAFile(entry) : `its path is ${RELATIVE}`
     const lack = (why: string) => this.#missing.push({kind, what: path, by: because.by, searched: [], why})
@@ -104,11 +102,11 @@ class Gathering {
 
   #elf(path: string, elf: Elf): void {
     if (elf.interp !== undefined) {
-      const why = this.#world.whyNotLoader(elf.interp, elf)
+      const why = this.world.whyNotLoader(elf.interp, elf)
       if (why) this.#missing.push({kind: 'interpreter', what: elf.interp, by: path, searched: [], why})
       else this.#add(elf.interp, {by: path, rule: 'interpreter'})
     }
-    const {needs, lacks, absent} = this.#world.load(path, elf)
+    const {needs, lacks, absent} = this.world.load(path, elf)
     for (const {path, by, rule} of needs) this.#add(path, {by, rule})
     for (const lack of lacks) this.#lack(this.#missing, lack)
     for (const lack of absent) this.#lack(this.#absent, lack)
@@ -127,7 +125,7 @@ class Gathering {
       this.#reason(known, because)
       return
     }
-    const {sysroot} = this.#world
+    const {sysroot} = this.world
     let [name, why] = [path, because]
     for (;;) {
       const slash = name.lastIndexOf('/')

@@ -1,6 +1,7 @@
 import * as path from 'node:path'
 import {type Closure, closure, type Item} from '../programs/closure.ts'
 import {copyPlan} from '../programs/copy.ts'
+import {World} from '../programs/world.ts'
 import type {Plan} from '../step.ts'
 import {NOT_EMPTY} from '../steps/files.ts'
 import type {Sysroot} from '../sysroot.ts'
@@ -35,7 +36,8 @@ export interface Programs {
 /** What belongs to a root that a person can work in; programs that this machine cannot run are left out as absent. */
 export function belongings(machine: Sysroot, search: string): Programs {
   const names = essentials.PROGRAMS
-  const asked = (names: string[]): Closure => closure(names, {path: search, sysroot: machine.root})
+  const world = new World({path: search, sysroot: machine.root})
+  const asked = (names: string[]): Closure => closure(names, world)
   const files = [...terminals(machine), ...locale(machine)]
   const all = asked([...names, ...files])
   const found = all.missing.length > 0 ? names.filter(name => asked([name]).missing.length === 0) : names
