@@ -127,14 +127,14 @@ const SHELLS = ['bash', 'sh', 'dash', 'ash', 'zsh', 'ksh', 'fish']
 /** A document that would start `sh` in a root that gets another shell starts that one. */
 function withShell(configuration: Configuration, items: Item[], root: string): Configuration {
   const args = configuration.process?.args
+  if (args?.join(' ') !== 'sh') return configuration
   const inside = new Sysroot(root)
+  const copied = new Set(items.map(item => item.path))
   const has = (name: string): boolean =>
-    ['/bin', '/usr/bin'].some(
-      directory =>
-        inside.resolve(`${directory}/${name}`).kind === 'file' ||
-        items.some(item => item.path === `${directory}/${name}`),
+    [`/bin/${name}`, `/usr/bin/${name}`].some(
+      file => copied.has(file) || inside.resolve(file).kind === 'file',
     )
-  if (args?.join(' ') !== 'sh' || has('sh')) return configuration
+  if (has('sh')) return configuration
   const shell = SHELLS.find(has)
   return shell === undefined
     ? configuration
