@@ -32,6 +32,9 @@ export class UsageError extends HewError {
   }
 }
 
+/** At the end of an error whose reason lies in the machine: there it is told in more than one line. */
+export const SEE_CHECK = ": see 'hew check'"
+
 /** errno(3) in words, for the errors of Node's fs that people meet. */
 const WORDS: Record<string, string> = {
   EACCES: 'permission denied',

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
 import type {Resources} from '../document/oci.ts'
-import {HewError, reason} from '../errors.ts'
+import {HewError, reason, SEE_CHECK} from '../errors.ts'
 import {read, words} from '../kernel.ts'
 import type {Plan} from '../step.ts'
 import {
@@ -80,7 +80,7 @@ export function parts(limits: Setting[], found: Hierarchy[]): Part[] {
 function none(controller: string, found: Hierarchy[]): string {
   return found.length === 0
     ? "limits need cgroups, and none are mounted here: run 'hew cgroup-init' first"
-    : `the limit of ${controller} cannot be set: this machine has no ${controller} controller`
+    : `the limit of ${controller} cannot be set: this machine has no ${controller} controller${SEE_CHECK}`
 }
 
 function unavailable(h: Hierarchy, needed: string[], found: Hierarchy[]): string {
@@ -91,11 +91,11 @@ function unavailable(h: Hierarchy, needed: string[], found: Hierarchy[]): string
   const available = words(`${within}/cgroup.controllers`)
   const missing = needed.filter(controller => !available.includes(controller))
   if (missing.length > 0 && found.length > 1 && available.length === 0)
-    return `the limit of ${missing.join(', ')} cannot be set: this machine has no ${missing.join(', ')} controller`
+    return `the limit of ${missing.join(', ')} cannot be set: this machine has no ${missing.join(', ')} controller${SEE_CHECK}`
   if (systemdRuns() && (unitOf(own) === undefined || available.length === 0))
     return `systemd manages the cgroups here and has left none to us: start with '${delegation()} ...', and run 'hew cgroup-init' in there`
   if (missing.length > 0)
-    return `the limit of ${missing.join(', ')} cannot be set: ${within} has only the controllers ${available.join(', ') || 'of nobody'}`
+    return `the limit of ${missing.join(', ')} cannot be set: ${within} has only the controllers ${available.join(', ') || 'of nobody'}${SEE_CHECK}`
   if (h.readOnly) return unwritable(h, h.mount, {code: 'EROFS'})
   const enabled = words(`${within}/cgroup.subtree_control`)
   if (needed.every(controller => enabled.includes(controller)))
@@ -115,7 +115,7 @@ function unfit(above: string): string | undefined {
 function unwritable(h: Hierarchy, above: string, error: unknown): string {
   if ((error as NodeJS.ErrnoException).code === 'EROFS')
     return `limits need a cgroup of their own, and ${h.mount} is read-only, as in a container without --privileged: start that one with 'docker run --privileged'`
-  return `limits need a cgroup of their own, and none can be made in ${above}: ${reason(error)}: ${systemdRuns() ? `start with '${delegation()} ...'` : 'this takes root'}`
+  return `limits need a cgroup of their own, and none can be made in ${above}: ${reason(error)}: ${systemdRuns() ? `start with '${delegation()} ...'` : 'this takes root'}${SEE_CHECK}`
 }
 
 const HINTS = {

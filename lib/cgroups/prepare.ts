@@ -1,6 +1,6 @@
 import * as path from 'node:path'
 import type {Act} from '../act.ts'
-import {HewError} from '../errors.ts'
+import {HewError, SEE_CHECK} from '../errors.ts'
 import {words} from '../kernel.ts'
 import {
   cgroupOf,
@@ -131,6 +131,6 @@ function available(top: string, asked: string[] | undefined): string[] {
   const wanted = asked ?? CONTROLLERS.filter(name => there.includes(name))
   if (wanted.length > 0) return wanted
   throw new HewError(
-    `${top} has no controllers: they are not enabled in the cgroup above it (cgroup.subtree_control), or cgroup v1 has them`,
+    `${top} has no controllers: they are not enabled in the cgroup above it (cgroup.subtree_control), or cgroup v1 has them${SEE_CHECK}`,
   )
 }

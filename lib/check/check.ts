@@ -1,3 +1,5 @@
+import {SEE_CHECK} from '../errors.ts'
+
 /** fine: it is there. limited: a part of it is, or something has to be done first. missing: it is not there. */
 export type Standing = 'fine' | 'limited' | 'missing'
 
@@ -12,9 +14,9 @@ export interface Check {
   needed: boolean
   /** What was found: an error's name, a path, a version. */
   found: string
-  /** What hew cannot do; absent when it is fine. */
+  /** What hew cannot do. Both are absent when it is fine, or takes something that is told in another line. */
   means?: string
-  /** What to type, or what else to change; absent where nothing can be done. */
+  /** What to type, or what else to change. */
   fix?: string
 }
 
@@ -22,3 +24,21 @@ export interface Check {
 export type Finding = Pick<Check, 'status' | 'found' | 'means' | 'fix'>
 
 export const fine = (found: string): Finding => ({status: 'fine', found})
+
+export const missing = (found: string, means: string, fix: string): Finding => ({
+  status: 'missing',
+  found,
+  means,
+  fix,
+})
+
+export const limited = (found: string, means: string, fix: string): Finding => ({
+  ...missing(found, means, fix),
+  status: 'limited',
+})
+
+/** Nothing of its own is to be said: what it stands on is not there. */
+export const without = (title: string): Finding => ({status: 'missing', found: `takes: ${title}`})
+
+/** An error, without the advice to look here. */
+export const why = (error: string): string => error.trim().replaceAll(SEE_CHECK, '')

@@ -1,38 +1,22 @@
 import * as fs from 'node:fs'
-import {cgroupOf, isKernelsRoot, systemdRuns, topmost} from '../cgroups/hierarchies.ts'
-import {delegation} from '../cgroups/plan.ts'
+import * as path from 'node:path'
 import {isTerminal} from '../cli/output.ts'
 import {DEVICES} from '../container/plan.ts'
 import {idMappings} from '../container/users.ts'
 import {stateDirectory} from '../containers/directory.ts'
-import type {Resources} from '../document/oci.ts'
-import {reason} from '../errors.ts'
+import {HewError, reason} from '../errors.ts'
 import {read} from '../kernel.ts'
 import {rootsDirectory} from '../root/roots.ts'
-import {type Check, type Finding, fine} from './check.ts'
+import {CGROUPS} from './cgroups.ts'
+import {type Check, type Finding, fine, limited, missing, without} from './check.ts'
 import type {Facts} from './facts.ts'
-import {hasFile, LIMITS, tried} from './limits.ts'
-import {PROBES, type Probe} from './probes.ts'
+import {masked, PROBES, type Probe} from './probes.ts'
 import {rootsPlace, thereAlready, trial} from './trial.ts'
 
 interface Row extends Pick<Check, 'id' | 'group' | 'title'> {
   needed?: boolean
   find(facts: Facts): Finding
 }
-
-const missing = (found: string, means: string, fix?: string): Finding => ({
-  status: 'missing',
-  found,
-  means,
-  ...(fix !== undefined && {fix}),
-})
-const limited = (found: string, means: string, fix?: string): Finding => ({
-  ...missing(found, means, fix),
-  status: 'limited',
-})
-
-/** Nothing of its own is to be said: what it stands on is not there. */
-const without = (title: string): Finding => ({status: 'missing', found: `takes: ${title}`})
 
 function probed({id, after = [], without: left, means, fix}: Probe, facts: Facts): Finding {
   const error = facts.probes[id]
@@ -51,6 +35,18 @@ const probeRows: Row[] = PROBES.map(probe => ({
   find: facts => probed(probe, facts),
 }))
 
+/** Outside programs, the packages that Debian has them in, and what cannot be done without. */
+const PROGRAMS: [name: string, packaged: string, means: string][] = [
+  ['debootstrap', 'debootstrap', "no 'hew mkroot --debootstrap'"],
+  ['xz', 'xz-utils', "no 'hew mkroot --from' an archive that is packed with xz"],
+  ['zstd', 'zstd', "no 'hew mkroot --from' an archive that is packed with zstd"],
+  ['bzip2', 'bzip2', "no 'hew mkroot --from' an archive that is packed with bzip2"],
+  ['newuidmap', 'uidmap', "no 'hew enter --map auto' for ordinary users"],
+  ['newgidmap', 'uidmap', "no 'hew enter --map auto' for ordinary users"],
+  ['tar', 'tar', 'hew reads archives itself, debootstrap does not'],
+  ['ip', 'iproute2', 'no network can be set up by hand'],
+]
+
 const ROWS: Row[] = [
   {
     id: 'enter',
@@ -65,60 +61,23 @@ const ROWS: Row[] = [
   {id: 'roots', group: 'in short', title: 'a place for roots', find: roots},
   {id: 'states', group: 'in short', title: 'a place for names', find: states},
   {id: 'ids', group: 'in short', title: 'more ids than one', find: ids},
+  {id: 'version', group: 'kernel', title: 'Linux', find: release},
   {id: 'filter', group: 'kernel', title: 'system calls', find: filter},
   {id: 'apparmor', group: 'kernel', title: 'AppArmor', find: confined},
   ...probeRows,
   {id: 'dev', group: 'file systems', title: '/dev', needed: true, find: devices},
+  {id: 'masked', group: 'file systems', title: 'masked parts', find: masked},
+  {id: 'read-only', group: 'file systems', title: 'read-only mounts', find: readOnly},
   {id: 'restrictions', group: 'namespaces', title: 'settings', find: restrictions},
-  {id: 'cgroups', group: 'cgroups', title: 'hierarchies', find: cgroups},
-  {id: 'delegation', group: 'cgroups', title: 'a cgroup of ours', find: delegated},
-  ...LIMITS.map(
-    ({controller, option, resources}): Row => ({
-      id: controller,
-      group: 'cgroups',
-      title: controller,
-      find: facts => limit(resources(), option, facts),
-    }),
-  ),
-  {id: 'cgroup-kill', group: 'cgroups', title: 'cgroup.kill', find: cgroupKill},
-  {
-    id: 'debootstrap',
-    group: 'programs',
-    title: 'debootstrap',
-    find: programs('debootstrap', "no 'hew mkroot --debootstrap'", 'debootstrap'),
-  },
-  ...[
-    ['xz', 'xz-utils'],
-    ['zstd', 'zstd'],
-    ['bzip2', 'bzip2'],
-  ].map(
-    ([tool, name]): Row => ({
-      id: tool!,
+  ...CGROUPS.map(([id, title, find]): Row => ({id, group: 'cgroups', title, find})),
+  ...PROGRAMS.map(
+    ([name, packaged, means]): Row => ({
+      id: name,
       group: 'programs',
-      title: tool!,
-      find: programs(tool!, `no 'hew mkroot --from' an archive that is packed with ${tool}`, name!),
+      title: name,
+      find: () => program(name, packaged, means),
     }),
   ),
-  ...(['newuidmap', 'newgidmap'] as const).map(
-    (tool): Row => ({
-      id: tool,
-      group: 'programs',
-      title: tool,
-      find: programs(tool, "no 'hew enter --map auto' for ordinary users", 'uidmap'),
-    }),
-  ),
-  {
-    id: 'tar',
-    group: 'programs',
-    title: 'tar',
-    find: programs('tar', 'hew reads archives itself, debootstrap does not', 'tar'),
-  },
-  {
-    id: 'ip',
-    group: 'programs',
-    title: 'ip',
-    find: programs('ip', 'no network can be set up by hand', 'iproute2'),
-  },
   {id: 'terminal', group: 'terminal', title: 'this one', find: terminal},
 ]
 
@@ -146,18 +105,23 @@ function roots(): Finding {
 }
 
 function states(): Finding {
+  const means = "no 'hew enter --name' or --detach: containers run unnamed"
+  let place = ''
   try {
     const directory = stateDirectory()
+    place = thereAlready(directory)
     // No name of a container begins with a dot.
-    fs.rmdirSync(fs.mkdtempSync(`${thereAlready(directory)}/.hew-check-`))
+    fs.rmdirSync(fs.mkdtempSync(path.join(place, '.hew-check-')))
     return fine(directory)
   } catch (error) {
-    return missing(reason(error), "no 'hew enter --name' or --detach: containers run unnamed")
+    if (error instanceof HewError) return missing(error.message, means, 'make it yours alone, or remove it')
+    return missing(`${place}: ${reason(error)}`, means, "as root: 'mkdir -p /run; mount -t tmpfs tmpfs /run'")
   }
 }
 
 function ids({machine, noNewPrivileges, enters}: Facts): Finding {
   const means = "no 'hew enter --map auto': root is the one user inside"
+  if (enters !== undefined) return without('a container')
   if (machine.uid !== 0 && noNewPrivileges)
     return missing(
       'no_new_privs',
@@ -166,12 +130,30 @@ function ids({machine, noNewPrivileges, enters}: Facts): Finding {
     )
   try {
     const mapped = idMappings('auto', machine)
-    const why = enters ?? trial(machine, mapped)
-    if (why !== undefined) return missing(why, means)
+    const why = trial(machine, mapped)
+    if (why !== undefined) throw new HewError(why)
     return fine(`${mapped!.uids.reduce((sum, {size}) => sum + size, 0)} with 'hew enter --map auto'`)
   } catch (error) {
-    return missing(reason(error).replace(/^--map auto: /, ''), means)
+    // What to do comes last in an error.
+    const [, found, fix] = /^(?:--map auto: )?(.*): (.*)$/s.exec(reason(error)) ?? []
+    return missing(found ?? reason(error), means, fix ?? 'see newuidmap(1)')
   }
+}
+
+/** mount_setattr(2) came with this version, the last of all that `enter` takes. */
+const ENOUGH = [5, 12]
+
+/** Only a hint: what a kernel has is tried, as distributions put more into old ones. */
+function release({kernel}: Facts): Finding {
+  const [major = 0, minor = 0] = kernel.split('.').map(Number.parseFloat)
+  const [enough = 0, point = 0] = ENOUGH
+  return major > enough || (major === enough && minor >= point)
+    ? fine(kernel)
+    : limited(
+        kernel,
+        'what it lacks is told below',
+        `Linux ${ENOUGH.join('.')} or newer has all that it takes`,
+      )
 }
 
 function filter({seccomp}: Facts): Finding {
@@ -193,6 +175,21 @@ function devices(): Finding {
   )
 }
 
+/** Where things are made or set. (What cgroups are mounted as is told of them.) */
+const WRITTEN = ['/', '/proc/sys', '/sys', '/dev', '/run', '/tmp', '/var']
+
+function readOnly({mounts, contained}: Facts): Finding {
+  const found = WRITTEN.filter(at => mounts.findLast(({point}) => point === at)?.options.includes('ro'))
+  if (found.length === 0) return fine('none that matter')
+  return limited(
+    found.join(', '),
+    'there nothing can be made or set: no roots, no states of containers, no sysctl',
+    contained
+      ? "'docker run --privileged', and no --read-only, for the container around this"
+      : `'mount -o remount,rw ${found[0]}'`,
+  )
+}
+
 function confined({apparmor}: Facts): Finding {
   if (apparmor === undefined) return fine('no profile')
   return limited(
@@ -210,7 +207,7 @@ function restrictions({machine: {forbids, chrooted, uid}}: Facts): Finding {
       "get here with 'hew enter', or pivot_root(8)",
     )
   const [setting] = forbids
-  if (!setting) return fine('nothing keeps users from making user namespaces')
+  if (!setting) return fine('users may make user namespaces')
   const what = setting.replace(/=.*/, '')
   const fix = `as root: 'sysctl -w ${setting}'`
   return uid === 0
@@ -218,90 +215,20 @@ function restrictions({machine: {forbids, chrooted, uid}}: Facts): Finding {
     : missing(what, "no 'hew enter' for ordinary users", fix)
 }
 
-function cgroups({hierarchies, machine: {uid}}: Facts): Finding {
-  const v1 = hierarchies.filter(({version}) => version === 1)
-  const v2 = hierarchies.find(({version}) => version === 2)
-  const readOnly = hierarchies.find(h => h.readOnly)
-  if (hierarchies.length === 0)
-    return missing(
-      'none are mounted',
-      "no 'hew limit'",
-      uid === 0 ? "'hew cgroup-init' mounts them" : 'root has to mount them',
-    )
-  if (readOnly)
-    return missing(
-      `${readOnly.mount} is read-only`,
-      "no 'hew limit'",
-      "start the container around this with 'docker run --privileged'",
-    )
-  if (v2 && v1.length === 0) return fine(`v2 at ${v2.mount}`)
-  return limited(
-    `v1${v2 ? `, and a bare v2 at ${v2.mount}` : ''}`,
-    "no 'hew limit --memory-high', and no limits for ordinary users",
-    "the kernel's parameter systemd.unified_cgroup_hierarchy=1, or cgroup_no_v1=all",
-  )
+function program(name: string, packaged: string, means: string): Finding {
+  const at = search(name)
+  return at === undefined ? missing('not installed', means, installing(packaged)) : fine(at)
 }
 
-/** The cgroup below which ours are made. */
-function delegated({hierarchies, machine: {uid}}: Facts): Finding {
-  const means = "no 'hew limit'"
-  const h = hierarchies.find(({controllers}) => controllers.includes('memory')) ?? hierarchies[0]
-  if (!h) return missing('none are mounted', means)
-  const own = cgroupOf('self', h)
-  if (own === undefined)
-    return missing(
-      `ours cannot be seen below ${h.mount}`,
-      means,
-      `mount it anew: 'mount -t cgroup2 cgroup2 ${h.mount}'`,
-    )
-  const top = h.version === 1 ? own : topmost(h, own)
-  try {
-    fs.accessSync(top, fs.constants.W_OK)
-    return fine(isKernelsRoot(top) ? `${top}, the kernel's own root` : top)
-  } catch (error) {
-    const fix = systemdRuns()
-      ? `'${delegation()} sh', and hew in there`
-      : uid === 0
-        ? "start the container around this with 'docker run --privileged'"
-        : 'root can give you one: a directory of yours, with its cgroup.procs'
-    return missing(`${top}: ${reason(error)}`, means, fix)
-  }
+/** Only Debian's names are known here. */
+function installing(packaged: string): string {
+  return search('apt-get') === undefined
+    ? `it is in Debian's package ${packaged}`
+    : `'apt-get install ${packaged}'`
 }
 
-function limit(resources: Resources, option: string, facts: Facts): Finding {
-  const why = tried(resources, facts.hierarchies)
-  if (why === undefined) return fine(`'hew limit ${option}' works`)
-  const means = `no 'hew limit ${option}'`
-  if (delegated(facts).status === 'missing') return without('a cgroup of ours')
-  return why.includes("'hew cgroup-init'")
-    ? limited(why, `${means} yet`, "'hew cgroup-init'")
-    : missing(why, means)
-}
-
-function cgroupKill({hierarchies}: Facts): Finding {
-  const means = 'the processes of a container are frozen first, and then killed one by one'
-  const v2 = hierarchies.find(({version}) => version === 2)
-  if (!v2) return limited('cgroup v1', means)
-  const has = hasFile(v2, 'cgroup.kill')
-  if (has) return fine('works')
-  return has === undefined
-    ? limited('no cgroup is ours, to look', means)
-    : limited('not there', means, 'it takes Linux 5.14 or newer')
-}
-
-function programs(name: string, means: string, packaged: string): () => Finding {
-  return () => {
-    const at = installed(name)
-    if (at !== undefined) return fine(at)
-    const fix = installed('apt-get')
-      ? `'apt-get install ${packaged}'`
-      : `it is in Debian's package ${packaged}`
-    return missing('not installed', means, fix)
-  }
-}
-
-/** execvp(3)'s search. */
-function installed(name: string): string | undefined {
+/** execvp(3)'s. */
+function search(name: string): string | undefined {
   return `${process.env.PATH ?? ''}:/usr/sbin:/sbin`
     .split(':')
     .map(directory => `${directory}/${name}`)

@@ -5,6 +5,7 @@ import {inherited, parts, versionOf} from '../cgroups/plan.ts'
 import type {Resources} from '../document/oci.ts'
 import {reason} from '../errors.ts'
 import {read, writeValue} from '../kernel.ts'
+import {why} from './check.ts'
 
 /** What `hew limit` writes for an option, in a modest size. */
 export const LIMITS: {controller: string; option: string; resources(): Resources}[] = [
@@ -43,7 +44,7 @@ export function tried(resources: Resources, found: Hierarchy[]): string | undefi
       })
     return undefined
   } catch (error) {
-    return reason(error)
+    return why(reason(error))
   }
 }
 

@@ -1,4 +1,5 @@
 import {namespaceAdvice} from '../container/plan.ts'
+import {type Finding, fine, limited} from './check.ts'
 import type {Facts} from './facts.ts'
 
 /** What the stage tries (lib/stage/probe.c), and what it means. */
@@ -50,21 +51,39 @@ function fileSystem(error: string, facts: Facts): string {
   return namespace(error, facts)
 }
 
+const UNMASKED =
+  "'docker run --privileged', or --security-opt systempaths=unconfined, for the container around this"
+
 /** In a user namespace: only where the machine's own is to be seen, all of it (mount_too_revealing in fs/namespace.c). */
 const uncovered =
   (type: string, directory: string) =>
   (error: string, facts: Facts): string => {
     if (error !== 'EPERM') return fileSystem(error, facts)
-    const mounts = facts.mounts.filter(at => at === directory || at.startsWith(`${directory}/`))
-    if (!mounts.includes(directory))
+    if (!facts.mounts.some(({point}) => point === directory))
       return `the machine's own is not mounted: 'mount -t ${type} ${type} ${directory}'`
-    const over = mounts.filter(at => at !== directory && !USUAL.test(at))
+    const over = covering(directory, facts)
     if (over.length === 0) return fileSystem(error, facts)
-    return `${over.join(', ')} cover the machine's own: 'docker run --privileged', or --security-opt systempaths=unconfined, for the container around this`
+    return `${over.join(', ')} cover the machine's own: ${UNMASKED}`
   }
+
+/** What is mounted over parts of /proc or /sys, to hide them or to make them read-only. */
+function covering(directory: string, {mounts}: Facts): string[] {
+  return mounts.map(({point}) => point).filter(at => at.startsWith(`${directory}/`) && !USUAL.test(at))
+}
 
 /** File systems of the kernel's own in places that are made for them. */
 const USUAL = /^\/sys\/(fs|kernel|firmware\/efi)\/|^\/proc\/sys\/fs\/binfmt_misc$/
+
+/** Whether parts of /proc and /sys are masked, as container runtimes do it. */
+export function masked(facts: Facts): Finding {
+  const over = ['/proc', '/sys'].flatMap(directory => covering(directory, facts))
+  if (over.length === 0) return fine('nothing of /proc and /sys')
+  return limited(
+    over.join(', '),
+    "only 'hew enter --share pid' and --net host, which show the machine's",
+    UNMASKED,
+  )
+}
 
 function asRoot(error: string, facts: Facts): string {
   const {machine, contained} = facts

@@ -33,12 +33,15 @@ export function text({system, kernel, machine, contained}: Facts, all: Check[], 
 
 function line({status, title, found, means, fix}: Check, colour: boolean): string {
   const word = status.padEnd(8)
-  const head = `  ${colour ? `\x1b[${COLOURS[status]}m${word}\x1b[m` : word} ${title.padEnd(TITLES)}`
+  const head = `  ${colour ? `\x1b[${COLOURS[status]}m${word}\x1b[m` : word} ${title.padEnd(TITLES)} `
   const indent = ' '.repeat(11)
-  const notes = [...(means ? [`${means}`] : []), ...(fix ? [`-> ${fix}`] : [])]
-  const beside = status === 'fine' || found.length < 80 - TITLES - 12
-  const rest = (beside ? notes : [found, ...notes]).map(note => wrap(visible(note), indent))
-  return [`${head}${beside ? ` ${visible(found)}` : ''}`.trimEnd(), ...rest].join('\n')
+  const beside = indent.length + TITLES + 1
+  const text = visible(found)
+  const notes = [...(means ? [means] : []), ...(fix ? [`-> ${fix}`] : [])].map(visible)
+  if (status === 'fine') return head + wrap(text, ' '.repeat(beside)).slice(beside)
+  return text.length <= 80 - beside
+    ? [head + text, ...notes.map(note => wrap(note, indent))].join('\n')
+    : [head.trimEnd(), ...[text, ...notes].map(note => wrap(note, indent))].join('\n')
 }
 
 function conclusion(all: Check[]): string {

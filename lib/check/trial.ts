@@ -9,6 +9,7 @@ import {reason} from '../errors.ts'
 import {callersFileLimit} from '../launch.ts'
 import {rootsDirectory} from '../root/roots.ts'
 import {printedBy} from '../stage.ts'
+import {why} from './check.ts'
 
 /**
  * Makes a container as `enter` does, in an empty root, up to the command.
@@ -39,7 +40,7 @@ export function trial(here: Machine, mapped?: {uids: IdMapping[]; gids: IdMappin
     const {status, stderr} = printedBy(plan, {as: 'enter', title: 'check'})
     return status === 0
       ? undefined
-      : stderr.trim().replace(/^enter: |: see 'hew check'$/gm, '') || `the stage ended with ${status}`
+      : why(stderr).replace(/^enter: /gm, '') || `the stage ended with ${status}`
   } catch (error) {
     return reason(error)
   } finally {

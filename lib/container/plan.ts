@@ -6,7 +6,7 @@ import {
   type Mount,
   type NamespaceType,
 } from '../document/oci.ts'
-import {HewError} from '../errors.ts'
+import {HewError, SEE_CHECK} from '../errors.ts'
 import type {Plan, Step} from '../step.ts'
 import type {IdRange} from '../steps/container.ts'
 import {mask} from './capabilities.ts'
@@ -208,7 +208,8 @@ function clone(
   machine: Machine,
 ): Extract<Step, {do: 'clone'}> {
   const kinds = [...fresh].map(type => KINDS[type]).filter(kind => kind !== 'cgroup')
-  const manner = {kinds, hints: userNamespaceHints(machine), bound: true, propagation: propagation(document)}
+  const hints = {...ABSENT, ...userNamespaceHints(machine)}
+  const manner = {kinds, hints, bound: true, propagation: propagation(document)}
   if (!fresh.has('user'))
     return {do: 'clone', ...manner, mapping: 'none', uids: [], gids: [], setgroups: true}
   const uids = ranges(document.linux?.uidMappings, 'uidMappings')
@@ -257,9 +258,15 @@ export function namespaceAdvice(machine: Machine): Record<string, string> {
   }
 }
 
+/** Or a filter of system calls says so: clone(2). */
+const ABSENT = {
+  EINVAL: `this kernel does not have all that it takes${SEE_CHECK}`,
+  ENOSYS: `this kernel does not have all that it takes${SEE_CHECK}`,
+}
+
 function userNamespaceHints(machine: Machine): Record<string, string> {
   const {EPERM, ...others} = namespaceAdvice(machine)
-  return EPERM === undefined ? others : {...others, EPERM: `${EPERM}: see 'hew check'`}
+  return EPERM === undefined ? others : {...others, EPERM: EPERM + SEE_CHECK}
 }
 
 function propagation(document: Configuration): 'rprivate' | 'rslave' | 'rshared' {
@@ -324,7 +331,7 @@ function mountHints(type: string, source: string, machine: Machine): Record<stri
     }
   if (type === 'proc' || type === 'sysfs')
     return {
-      EPERM: `the machine's own /${type === 'proc' ? 'proc' : 'sys'} is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or share what they show: --share pid,net`,
+      EPERM: `the machine's own /${type === 'proc' ? 'proc' : 'sys'} is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or share what they show: --share pid,net${SEE_CHECK}`,
     }
   if (type === 'bind') return {ENOENT: `${source} is not there`}
   return userNamespaceHints(machine)

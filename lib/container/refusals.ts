@@ -1,4 +1,5 @@
 import type {Configuration, NamespaceType} from '../document/oci.ts'
+import {SEE_CHECK} from '../errors.ts'
 import {isCapability} from './capabilities.ts'
 import {KINDS, type Machine} from './machine.ts'
 import {isMapped} from './users.ts'
@@ -13,7 +14,7 @@ export function refusals(document: Configuration, machine: Machine): string[] {
     ...twice.map(type => `the document has two ${type} namespaces`),
     ...[...fresh]
       .filter(type => !machine.namespaces.includes(KINDS[type]))
-      .map(type => `this kernel has no ${type} namespaces, and the document asks for one`),
+      .map(type => `this kernel has no ${type} namespaces, and the document asks for one${SEE_CHECK}`),
     ...(machine.uid !== 0 && !fresh.has('user')
       ? ['without a user namespace only root can make a container: run it as root, or leave --share user out']
       : []),

@@ -605,7 +605,7 @@ if (!V2)
     })
     assert.match(
       stderr,
-      /^hew enter: the limit of pids cannot be set: (this machine has no pids controller|\S+ has only the controllers .*)\n$/,
+      /^hew enter: the limit of pids cannot be set: (this machine has no pids controller|\S+ has only the controllers .*): see 'hew check'\n$/,
     )
     assert.is(status, 125)
   })

@@ -80,8 +80,10 @@ function holds(outcome: Outcome): Record<string, Check> {
     report.works,
     JSON.stringify([byId.enter, ...needed.filter(check => check.status !== 'fine')]),
   )
-  for (const {id, status, means, fix} of report.checks)
-    if (status === 'fine') assert.equal([means, fix], [undefined, undefined], id)
+  for (const {id, status, found, means, fix} of report.checks)
+    if (status === 'fine' || found.startsWith('takes: '))
+      assert.equal([means, fix], [undefined, undefined], id)
+    else assert.ok(means && fix, `${id}: ${found}: ${means}: ${fix}`)
   return byId
 }
 
@@ -136,6 +138,30 @@ outside('where users may make no user namespaces', () => {
   assert.match(byId.user!.fix!, "'sysctl -w user.max_user_namespaces=10000'")
   assert.equal([byId.proc!.found, byId.proc!.fix], ['takes: user', undefined])
 })
+
+// Only Debian's and Ubuntu's kernels have these: they are shown to it as those have them.
+for (const [setting, value, allows] of [
+  ['kernel.apparmor_restrict_unprivileged_userns', '1', '0'],
+  ['kernel.unprivileged_userns_clone', '0', '1'],
+] as const)
+  outside(`where ${setting} is in the way`, () => {
+    const [directory = '', name = ''] = setting.split('.')
+    const line = `mount -t tmpfs tmpfs /proc/sys/${directory} && echo ${value} > /proc/sys/${directory}/${name} &&
+      exec setpriv --reuid "$1" --regid "$1" --clear-groups "$0" check --json`
+    const found = (uid: string) => {
+      const {stdout} = run('unshare', ['--mount', 'sh', '-c', line, `${folder()}/hew`, uid], {
+        env: {HOME: here},
+      })
+      return (JSON.parse(stdout) as Report).checks.find(({id}) => id === 'restrictions')!
+    }
+    const fix = `as root: 'sysctl -w ${setting}=${allows}'`
+    const says = (uid: string) => {
+      const {status, found: what, fix} = found(uid)
+      return [status, what, fix]
+    }
+    assert.equal(says('1000'), ['missing', setting, fix])
+    assert.equal(says('0'), ['limited', setting, fix])
+  })
 
 /** A root of BusyBox and hew, with what SCRIPT calls. */
 function busyboxRoot(): string {
@@ -201,6 +227,8 @@ inContainers('in an unprivileged container, and what it advises there is right',
   const bare = holds(inCrun(() => {}))
   assert.equal(standing(bare, 'enter', 'user', 'map', 'proc'), ['missing', 'fine', 'missing', 'missing'])
   assert.match(bare.map!.fix!, '--cap-add SETFCAP')
+  assert.match(bare.masked!.found, /\/proc\/keys\b.*\/sys\/firmware\b/)
+  assert.match(bare['read-only']!.found, /\/proc\/sys\b/)
   const mapping = holds(inCrun(mayMapRoot))
   assert.equal(standing(mapping, 'enter', 'map', 'tmpfs', 'proc'), ['missing', 'fine', 'fine', 'missing'])
   assert.match(mapping.proc!.fix!, /\/proc\/keys.*systempaths=unconfined/)

@@ -210,6 +210,18 @@ for (const [kind, program, says] of [
     })
   })
 
+requires(
+  places,
+  'root',
+  'busybox',
+)("a container has a name in BusyBox's own, which has no /run", () => {
+  const line =
+    '/hew mkroot | /hew enter --detach --name box -- true >/dev/null && /hew wait box && /hew rm --root box'
+  const {stdout, stderr, status} = fresh(rootOf('busybox'), ['/bin/sh', '-c', line])
+  assert.equal([stderr, status], ['', 0])
+  assert.match(stdout, /"id":"box"/)
+})
+
 requires(places, 'root')('runs where memfds must not be executable', () => {
   const line = `if [ -e /proc/sys/vm/memfd_noexec ]; then echo 2 >/proc/sys/vm/memfd_noexec; fi; exec "$0" --version`
   assert.equal(run('unshare', ['--pid', '--fork', '--mount-proc', 'sh', '-c', line, HEW]), expected)
