@@ -1,7 +1,7 @@
-# make         dist/hew, the one static binary
+# make         dist/hew, the one static binary; and the README's picture, when the demo has changed
 # make demo    builds, and shows the whole lesson; DEMO=step, DEMO=fast; GUEST=1: in the test kernel, with cgroup v2
 # make test    builds, and runs every test
-# make picture the README's picture of the demo, made of what it really shows
+# make picture the README's picture of the demo, of what it shows now
 # make lint    types, style, shell scripts, C warnings
 # make bench   how fast it is, beside others; with ONLY=start,copy: only that. INSTALL=no: beside those that are there
 # make seeds   lib/stage/seeds.h, for another Node
@@ -41,7 +41,7 @@ BENCH_PACKAGES := bubblewrap crun dracut-core pax-utils procps python3-pyelftool
 .DELETE_ON_ERROR:
 .PHONY: all demo man picture seeds test lint bench release guest clean test-packages lint-packages release-packages
 
-all: dist/hew
+all: dist/hew lib/demo/demo.svg
 
 # With GUEST: in the test kernel, in a fresh privileged container there, whose shell reaps what nobody waits for.
 demo: dist/hew $(if $(GUEST),test-packages)
@@ -49,12 +49,16 @@ demo: dist/hew $(if $(GUEST),test-packages)
 	    "test/guest/fresh debian /bin/sh -c 'hew demo --pace $(or $(DEMO),fast); exit \$$?'",dist/hew demo)
 
 picture: dist/hew
-	@$(TSX) lib/build/picture.ts dist/hew lib/demo/demo.svg
+	@$(TSX) lib/build/picture.ts dist/hew lib/demo/demo.svg anew
+
+# Times say little in a fresh clone: it goes by what is in the files, and leaves them alone when that is the same.
+lib/demo/demo.svg: $(wildcard lib/demo/*.ts) lib/build/picture.ts | dist/hew
+	@$(TSX) lib/build/picture.ts dist/hew $@
 
 seeds: $(INSTALLED)
 	@$(TSX) lib/build/seeds.ts lib/stage/seeds.h
 
-test: dist/hew test-packages
+test: all test-packages
 	@$(TSX) test/run.ts
 
 man: $(INSTALLED)

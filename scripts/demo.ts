@@ -39,7 +39,7 @@ export default command(
       ])
       const terminal = isTerminal(1)
       const columns = Math.min((terminal && process.stdout.columns) || 100, 110)
-      const {pause, interrupted} = presenter(terminal, pace)
+      const {pause, interrupted, close} = presenter(terminal, pace)
       const right = await show({
         page: page(columns, terminal && !process.env.NO_COLOR),
         write: text => write(1, text),
@@ -47,7 +47,7 @@ export default command(
         fast: pace === 'fast',
         hew: packaged ? process.execPath : path.resolve(import.meta.dirname, '../dist/hew'),
         interrupted,
-      })
+      }).finally(close)
       if (!right) process.exitCode = EXIT.missing
     },
   },

@@ -62,7 +62,11 @@ const root: Chapter = {
       title: 'This machine',
       why: 'What can be done here, and what is in the way: hew finds it out by trying.',
       hand: {line: 'uname -sr; id -u', says: /^Linux \d/},
-      hew: {line: 'hew check', says: /^'hew enter' works here\.$/m, most: 14},
+      hew: {
+        line: "hew check | sed -n '/^in short/,/^$/p; $p'",
+        says: /^'hew enter' works here\.$/m,
+        needs: ['sed'],
+      },
     },
     {
       title: 'A root is a directory',
@@ -134,10 +138,9 @@ function secret(): Turn {
 
 function inside(enter: string): Turn {
   return {
-    line: `${enter} bash -c 'pwd; ls; cat secret.txt; ls /etc/passwd'`,
+    line: `${enter} bash -c 'pwd; ls -x; cat secret.txt; ls /etc/passwd'`,
     says: /^\/$[\s\S]*^my super secret thing$[\s\S]*passwd.*No such file/m,
     status: 2,
-    most: 26,
   }
 }
 
@@ -159,7 +162,8 @@ const namespaces: Chapter = {
       hew: {
         line: [
           'sleep 30 &',
-          `hew enter -r my-new-root -- bash -c "cat /proc/$!/comm; kill $!"; kill $! && echo "sleep was alive"`,
+          'hew enter -r my-new-root -- bash -c "cat /proc/$!/comm; kill $!"',
+          'kill $! && echo "sleep was alive"',
         ].join('\n'),
         says: /No such file[\s\S]*No such process[\s\S]*^sleep was alive$/m,
         needs: ['bash', 'mount'],
@@ -270,7 +274,8 @@ const ready: Chapter = {
         hew: {
           line: "hew check | sed -n '/^cgroups/,/^$/p'",
           says: v2 ? /hierarch.* v2/ : /hierarch.* v1/,
-          needs: ['limits'],
+          most: 16,
+          needs: ['limits', 'sed'],
         },
       },
       v2 ? missing(v2) : nothingMissing(),
@@ -315,13 +320,13 @@ const limits: Chapter = {
   steps: own => {
     const files = FILES[version()]
     const memory = (bytes: number): string =>
-      `echo ${bytes} > "$memory/${files.memory}"${files.swap(bytes)} && cat "$memory/${files.memory}" &&\n  `
+      `echo ${bytes} > "$memory/${files.memory}"${files.swap(bytes)} &&\n  cat "$memory/${files.memory}" &&\n  `
     const byHand = (line: string): string => `sh -c 'echo $$ > "$memory/cgroup.procs" &&\n  ${line}'`
     const needs = ['cgroups', 'yes', 'tr', 'head', 'grep']
     const cpu = `yes > /dev/null & sleep ${own.seconds}; kill $!; wait`
     const burn = (before: string): string =>
       `${before}sh -c 'echo $$ > "$cpu/cgroup.procs" && { ${cpu}; times; }'`
-    const five = `sh -c 'echo $$ > "$pids/cgroup.procs" && { ${FIVE}; }'`
+    const five = `sh -c 'echo $$ > "$pids/cgroup.procs" && {\n  ${FIVE}; }'`
     const verdict = (field: string): string => `grep -o '"${field}":[0-9.]*' verdict`
     const used: {hand: number; hew: number}[] = []
     return [
@@ -334,8 +339,8 @@ const limits: Chapter = {
           needs,
         },
         hew: {
-          line: `hew mkroot --with sh,sleep ${own.name} | hew limit --memory 512M --pids 100 |\n  hew enter --detach --name ${own.name} -- sleep 600`,
-          says: /"status":"running"/,
+          line: `hew mkroot --with sh,sleep ${own.name} | hew limit --memory 512M --pids 100 |\n  hew enter --detach --name ${own.name} -- sleep 600 > state\ngrep -o '"status":"[a-z]*"' state`,
+          says: /^"status":"running"$/m,
           needs,
         },
       },
@@ -382,7 +387,7 @@ const limits: Chapter = {
         why: `yes runs for ${own.seconds} s, as fast as it can.`,
         hand: {line: burn(''), says: /^\d+m[\d.]+s/m, needs},
         hew: {
-          line: `hew mkroot --rm --with sh,yes,sleep | hew enter --verdict verdict -- sh -c '${cpu}'\n${verdict('cpuSeconds')}`,
+          line: `hew mkroot --rm --with sh,yes,sleep |\n  hew enter --verdict verdict -- sh -c '${cpu}'\n${verdict('cpuSeconds')}`,
           says: /cpuSeconds":\d/,
           needs,
         },
@@ -411,7 +416,7 @@ const limits: Chapter = {
           if (!before) return {right: false, text: 'there is no before'}
           return {
             right: now.hand < before.hand && now.hew < before.hew,
-            text: `${seconds(now)}; before: ${seconds(before)}`,
+            text: `${seconds(now)} (before: ${before.hand.toFixed(2)} and ${before.hew.toFixed(2)})`,
           }
         },
       },
@@ -434,7 +439,7 @@ const limits: Chapter = {
         title: 'Processes: before',
         why: 'Five in the background.',
         hand: {line: five, says: /^1\n2\n3\n4\n5$/m, needs},
-        hew: {line: `hew enter -t ${own.name} -- sh -c '${FIVE}'`, says: /^1\n2\n3\n4\n5$/m, needs},
+        hew: {line: `hew enter -t ${own.name} -- sh -c '\n  ${FIVE}'`, says: /^1\n2\n3\n4\n5$/m, needs},
       },
       {
         title: 'A limit is changed while it runs',
@@ -451,7 +456,7 @@ const limits: Chapter = {
         why: 'The shell is one of them; and in the container, so is what it runs.',
         hand: {line: five, says: /fork/i, not: /^5$/m, status: 'any', needs},
         hew: {
-          line: `hew enter -t ${own.name} -- sh -c '${FIVE}'`,
+          line: `hew enter -t ${own.name} -- sh -c '\n  ${FIVE}'`,
           says: /fork/i,
           not: /^5$/m,
           status: 'any',
@@ -463,8 +468,8 @@ const limits: Chapter = {
         why: 'It begins only when the shell that it is in has read the limit back, and finds itself in that cgroup. Three processes, and it fizzles out.',
         hand: {
           line: [
-            `sh -c 'echo $$ > "$pids/cgroup.procs" && read max < "$pids/pids.max" && [ "$max" = 3 ] &&`,
-            `  grep -qx $$ "$pids/cgroup.procs" || exit 9`,
+            `sh -c 'echo $$ > "$pids/cgroup.procs" && read max < "$pids/pids.max" &&`,
+            `  [ "$max" = 3 ] && grep -qx $$ "$pids/cgroup.procs" || exit 9`,
             `  exec unshare --pid --fork sh -c "${BOMB}"'`,
             'grep max "$pids/pids.events"',
           ].join('\n'),
@@ -511,7 +516,8 @@ const end: Chapter = {
       hew: {
         line: [
           'hew mkroot --rm --empty | hew copy-deps bash ls | hew cgroup-init |',
-          `  hew limit --memory 80M --cpu 5% --pids 3 | hew enter -- bash -c 'pwd; ls -x; echo "I am process $$"'`,
+          `  hew limit --memory 80M --cpu 5% --pids 3 |`,
+          `  hew enter -- bash -c 'pwd; ls -x; echo "I am process $$"'`,
         ].join('\n'),
         says: /^\/$[\s\S]*^I am process 1$/m,
         needs: ['bash', 'cgroups'],
@@ -526,8 +532,8 @@ const end: Chapter = {
         needs: ['cgroups'],
       },
       hew: {
-        line: `hew kill ${name}; hew wait ${name}; hew rm --root ${name}`,
-        says: /^/,
+        line: `hew kill ${name}; hew wait ${name} > verdict; hew rm --root ${name}\ngrep -o '"signal":[0-9]*' verdict`,
+        says: /^"signal":(9|15)$/m,
         needs: ['cgroups', 'yes', 'tr', 'head', 'grep'],
       },
     },

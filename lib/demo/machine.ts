@@ -71,7 +71,7 @@ export function topmost(): Topmost | undefined {
 export type Lacking = (need: string) => string | undefined
 
 /** The outside programs that are typed by hand, and those that are copied. */
-const PROGRAMS = 'bash chroot debootstrap find grep head ldd mount readlink script tr umount unshare yes'
+const PROGRAMS = 'bash chroot debootstrap find grep head ldd mount readlink script sed tr umount unshare yes'
 
 /** @param fast what takes a minute is left out */
 export async function lacking(fast: boolean): Promise<Lacking> {

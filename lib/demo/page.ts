@@ -52,11 +52,8 @@ export function page(columns: number, colour: boolean): Page {
     typed: (who, {line}) =>
       line
         .split('\n')
-        .map((text, i) =>
-          i === 0
-            ? `${label(LABELS[who])}  ${styled('cyan', `$ ${text}`)}\n`
-            : `${indent}${styled('cyan', `  ${text}`)}\n`,
-        )
+        .flatMap((text, i) => typedLines(i === 0 ? `$ ${text}` : `  ${text}`, width))
+        .map((text, i) => `${i === 0 ? `${label(LABELS[who])}  ` : indent}${styled('cyan', text)}\n`)
         .join(''),
     printed: ({most = MOST, says, not, status: expected = 0}, {text, status}, right) => {
       const lines = plain(text)
@@ -101,6 +98,13 @@ function plain(text: string): string[] {
 
 function cut(line: string, width: number): string {
   return line.length > width ? `${line.slice(0, width - 1)}…` : line
+}
+
+/** A line that is too long goes on further to the right, as an editor shows it. */
+function typedLines(line: string, width: number): string[] {
+  const [, margin = '', text = ''] = /^([$ ] *)(.*)$/.exec(line) ?? []
+  const deeper = ' '.repeat(margin.length + 4)
+  return folded(text, width - deeper.length).map((part, i) => (i === 0 ? margin : deeper) + part)
 }
 
 function folded(text: string, width: number): string[] {

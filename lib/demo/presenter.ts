@@ -1,12 +1,14 @@
 import {setTimeout as sleep} from 'node:timers/promises'
+import {ReadStream} from 'node:tty'
 import {isTerminal, write} from '../cli/output.ts'
-import {outside} from '../root/outside.ts'
 
 export interface Presenter {
   /** Until a step with so many lines of output has been read. */
   pause(lines: number): Promise<void>
   /** Ctrl-C, or another signal that asks to end. */
   interrupted: AbortSignal
+  /** Gives the terminal back as it was. */
+  close(): void
 }
 
 /** How long a step stays for itself: some lines are read at a glance. */
@@ -24,24 +26,52 @@ export function presenter(watched: boolean, pace: string | undefined): Presenter
     const milliseconds = Math.min(PAUSE_MS.step + lines * PAUSE_MS.line, PAUSE_MS.most)
     await sleep(milliseconds, undefined, {signal: interrupted}).catch(() => {})
   }
-  if (!watched || pace === 'fast') return {pause: async () => {}, interrupted}
-  if (pace === 'step' && isTerminal(0)) return {pause: () => key(controller), interrupted}
-  return {pause: glance, interrupted}
+  if (!watched || pace === 'fast') return {pause: async () => {}, interrupted, close: () => {}}
+  if (pace === 'step' && isTerminal(0)) return {...keys(controller), interrupted}
+  return {pause: glance, interrupted, close: () => {}}
 }
 
-/** Waits for any key. The terminal passes it on at once only as long as that takes; Ctrl-C stays what it is. */
-async function key(controller: AbortController): Promise<void> {
-  const $ = (await outside())({stdio: ['inherit', 'pipe', 'pipe'], detached: false})
-  const before = (await $`stty -g`).stdout.trim()
-  await $`stty -icanon -echo`
-  write(1, PROMPT)
-  const pressed = $`exec head -c 1`
-  const end = (): void => void pressed.child?.kill('SIGTERM')
-  controller.signal.addEventListener('abort', end)
-  if (controller.signal.aborted) end()
-  const {stdout} = await pressed
-  controller.signal.removeEventListener('abort', end)
-  write(1, ERASE)
-  await $`stty ${before}`
-  if (stdout === 'q' || stdout === '') controller.abort()
+/**
+ * The terminal passes each key on at once, all the time: one that is pressed while a line runs is not shown among what that prints, and
+ * does not skip the next pause.
+ */
+function keys(controller: AbortController): Pick<Presenter, 'pause' | 'close'> {
+  const input = new ReadStream(0)
+  let goOn: (() => void) | undefined
+  const press = (key: string): void => {
+    if (ENDING.includes(key)) controller.abort()
+    else if (key === CTRL_Z) {
+      // As the terminal's driver would: the whole job stops.
+      input.setRawMode(false)
+      process.once('SIGCONT', () => {
+        input.setRawMode(true)
+        if (goOn) write(1, PROMPT)
+      })
+      process.kill(0, 'SIGTSTP')
+    } else goOn?.()
+  }
+  input.on('data', typed => press(`${typed}`))
+  input.on('end', () => controller.abort())
+  input.on('error', () => controller.abort())
+  controller.signal.addEventListener('abort', () => goOn?.())
+  input.setRawMode(true)
+  return {
+    pause: async () => {
+      if (controller.signal.aborted) return
+      write(1, PROMPT)
+      await new Promise<void>(resolve => {
+        goOn = resolve
+      })
+      goOn = undefined
+      write(1, ERASE)
+    },
+    close: () => {
+      input.setRawMode(false)
+      input.destroy()
+    },
+  }
 }
+
+const CTRL_Z = '\x1a'
+/** q, Ctrl-C, Ctrl-D, Ctrl-\\ */
+const ENDING = ['q', '\x03', '\x04', '\x1c']

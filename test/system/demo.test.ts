@@ -4,7 +4,7 @@ import * as path from 'node:path'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
 import {inFreshContainer} from '../guest/fresh.ts'
-import {HEW, type Outcome, readyForLimits, requires, run, scratch, until} from '../support.ts'
+import {HEW, type Outcome, readyForLimits, requires, run, SEE, scratch, until} from '../support.ts'
 
 /** The whole lesson, as `make demo` shows it. */
 
@@ -28,10 +28,18 @@ function svgText(): string {
   return svg.replace(/<[^>]*>/g, '').replace(/&\w+;/g, entity => entities[entity]!)
 }
 
-/** What is typed in it, but for the number of the run. */
-function typed(text: string): string[] {
-  const lines = [...text.matchAll(/^ +(?:by hand|hew) {2}\$ (.*)$/gm)].map(([, line]) => line!)
-  return lines.map(line => line.replace(/lesson-\d+/g, 'lesson-N'))
+/** What is typed, and what hew says: but for numbers, the name of a directory, and where lines are folded. */
+function told(text: string): string[] {
+  const lines = [...text.matchAll(/^ +(?:(?:by hand|hew) {2}\$|hew \w+:) (.*)$/gm)].map(([line]) =>
+    line.trim(),
+  )
+  return lines.map(line =>
+    line
+      .replace(/\S*hew-demo\S*/g, 'DIR')
+      .replace(/lesson(-\d+)?/g, 'lesson')
+      .replace(/\d+/g, 'N')
+      .replace(/^(hew \w+: [^:]*):.*/, '$1'),
+  )
 }
 
 /** Its own directory for what is temporary, in which nothing may stay. */
@@ -69,9 +77,9 @@ requires(
   ])
     assert.ok(titles.includes(title), title)
   assert.not.match(stdout, /\x1b/)
-  const picture = typed(svgText())
-  assert.is(picture.length, 8)
-  const now = typed(stdout)
+  const picture = told(svgText())
+  assert.ok(picture.length >= 8, picture.join('\n'))
+  const now = told(stdout)
   assert.equal(
     picture.filter(line => !now.includes(line)),
     [],
@@ -173,6 +181,90 @@ requires(
 )('nor at its very beginning, or when it is ended by another', async () => {
   await interrupted(/^1\.1 /m, 'SIGTERM')
   await interrupted(/^2\.1 [\s\S]*by hand/m, 'SIGHUP')
+})
+
+const onTerminal = requires(tests, 'root', 'bash', 'expect', 'native')
+
+/** Types at an interactive bash, in which $demo is the lesson; all that was shown. Nothing temporary stays, and the terminal is as it was. */
+function onScreen(script: string, env: Record<string, string>): string {
+  const {temporary} = place()
+  const file = path.join(scratch(), 'script.exp')
+  const state = 'send "stty -a | md5sum\\r"; see {[0-9a-f]{32}}; see {outside> }'
+  fs.writeFileSync(
+    file,
+    `
+    set timeout 60
+    set stty_init "rows 24 cols 72"
+    spawn bash --norc --noprofile -i
+    ${SEE}
+    ${state}
+    ${script}
+    see {outside> }
+    send "echo status-$?\\r"
+    see {status-130}
+    see {outside> }
+    ${state}
+    send "exit\\r"
+    expect eof
+  `,
+  )
+  const {stdout, status} = run('expect', ['-f', file], {
+    env: {PS1: 'outside> ', TERM: 'xterm', TMPDIR: temporary, demo: `'${HEW}' demo`, ...env},
+    timeout: 120_000,
+  })
+  assert.is(status, 0, stdout)
+  assert.match(stdout, /hew demo: interrupted; what it had made is removed\r/)
+  assert.is(new Set(stdout.match(/[0-9a-f]{32}/g)).size, 1, stdout)
+  assert.equal(fs.readdirSync(temporary), [])
+  return stdout
+}
+
+const PROMPT = 'any key goes on, q ends'
+const bold = (text: string): string => `\\x1b\\[1m${text}\\x1b`
+
+onTerminal('DEMO=step: each key is one step, whatever it sends; Ctrl-Z stops it, q ends it', () => {
+  const shown = onScreen(
+    `
+    send "eval \\$demo\\r"
+    see {${bold('This machine')}}
+    see {${PROMPT}}
+    send " "
+    see {${bold('A root is a directory')}}
+    see {${PROMPT}}
+    send "\\x1b\\[C"
+    see {${bold('With something in it')}}
+    see {${PROMPT}}
+    send "\\x1a"
+    see {Stopped}
+    see {outside> }
+    send "fg\\r"
+    see {${PROMPT}}
+    send "x"
+    see {${bold('Entering fails')}}
+    see {${PROMPT}}
+    send "q"`,
+    {DEMO: 'step'},
+  )
+  assert.not.match(shown, /What bash needs/)
+})
+
+onTerminal('its own pace; a narrow terminal, no colours with NO_COLOR; Ctrl-C leaves nothing', () => {
+  const shown = onScreen(
+    `
+    send "eval \\$demo\\r"
+    see {Namespaces}
+    see {7 of 7 are others inside}
+    send "\\x03"`,
+    {NO_COLOR: '1'},
+  )
+  const [, lesson = ''] =
+    /(1 {2}A root of[\s\S]*)hew demo: interrupted/.exec(shown.replaceAll('\r', '')) ?? []
+  assert.not.match(lesson, /\x1b/)
+  assert.equal(
+    lesson.split('\n').filter(line => line.length > 72),
+    [],
+  )
+  assert.match(lesson, /^ +by hand {2}\$ uname -sr; id -u$/m)
 })
 
 tests('it has no operands, and knows two paces', () => {
