@@ -27,6 +27,16 @@ export function readsPipe(): boolean {
   return ends.input !== undefined || fs.fstatSync(0).isFIFO()
 }
 
+/** /dev/null of <linux/major.h>, as makedev(3) encodes it. */
+const NULL_DEVICE = 0x103
+
+/** True where stdin is /dev/null, as scripts and services have it. */
+export function isNull(): boolean {
+  if (ends.input) return false
+  const file = fs.fstatSync(0)
+  return file.isCharacterDevice() && file.rdev === NULL_DEVICE
+}
+
 /** The command is at its end, with this exit status: lib/cli/main.ts goes on. */
 export class Ended extends Error {
   constructor(readonly status: number) {

@@ -44,7 +44,8 @@ export default command(
     description: [
       'A PROGRAM is a name (looked up in PATH) or a path. Its libraries are found as the loader would find them, a script brings its interpreter; links stay links. Nothing of what is copied is ever executed, and nothing is written outside ROOT, whatever links it holds.',
       "With --hardlink the root takes no space, and its programs are this machine's own: root in a container could change them, so the document says that the root is read-only, and with -r it is for you to say: 'hew enter --read-only -r ROOT'. What cannot be linked is copied: what is on another file system, what an ordinary user does not own (fs.protected_hardlinks), and setuid files, unless --keep-setuid is given.",
-      'What is there already and the same is not copied again. Exit status: 1 when something that a program needs is nowhere to be found; then nothing has been copied.',
+      'What is there already and the same is not copied again.',
+      'Exit status: 1 when something that a program needs is nowhere to be found; then nothing has been copied.',
     ],
     options,
     examples: [
@@ -57,13 +58,14 @@ export default command(
         throw new UsageError('no program: name at least one, as in `hew copy-deps bash ls`')
       if (operands.includes('')) throw new UsageError('a PROGRAM is an empty word')
       const programs = operands.map(name => (name.includes('/') ? path.resolve(name) : name))
-      const from = given.list ? undefined : source(given.root)
+      const from = given.list ? undefined : source(given.root, ['copy-deps', ...operands])
       const needed = closure(programs, {
         path: process.env.PATH,
         libraryPath: given['library-path'],
         dlopen: given.dlopen as 'required' | 'recommended' | 'suggested' | 'none' | undefined,
       })
-      if (needed.missing.length > 0) throw new HewError(missingText(needed.missing), EXIT.missing)
+      if (needed.missing.length > 0)
+        throw new HewError(missingText(needed.missing, given.root !== undefined), EXIT.missing)
       if (!from) return write(1, given.json ? `${JSON.stringify(needed.items)}\n` : listing(needed))
       const {items} = needed
       const shelled = withShell(from.configuration, items, from.root)
@@ -104,23 +106,30 @@ function listing({items, absent}: Closure): string {
   )
 }
 
-function missingText(missing: Missing[]): string {
+/** @param rooted the root is named */
+function missingText(missing: Missing[], rooted: boolean): string {
   return [
     missing.length === 1
       ? 'nothing was copied, since this is missing:'
       : `nothing was copied, since ${missing.length} things are missing:`,
-    ...missing.map(lack =>
-      isDirectory(lack)
-        ? `  ${lack.what} is a directory: a root is named with -r, as in 'hew copy-deps -r ${quote(lack.what)} ...'`
-        : `  ${lackText(lack)}`,
-    ),
+    ...missing.map(lack => `  ${misunderstood(lack, rooted) ?? lackText(lack)}`),
   ].join('\n')
 }
 
-/** A root is easily given where a program should be. */
-function isDirectory({kind, what}: Missing): boolean {
-  return kind === 'program' && (fs.statSync(what, {throwIfNoEntry: false})?.isDirectory() ?? false)
+/** What people give where a program should be. */
+function misunderstood({kind, what, by}: Missing, rooted: boolean): string | undefined {
+  if (kind !== 'program' || by !== 'command line') return undefined
+  if (fs.statSync(what, {throwIfNoEntry: false})?.isDirectory())
+    return rooted
+      ? `${what} is a directory: name the programs in it`
+      : `${what} is a directory: a root is named with -r, as in 'hew copy-deps -r ${quote(what)} ...'`
+  const names = what.split(/[, ]+/).filter(name => name !== '')
+  if (names.length > 1) return `${what}: each program is a word of its own: ${names.map(quote).join(' ')}`
+  return BUILTINS.includes(what) ? `${what}: it is no program, the shell does it itself` : undefined
 }
+
+/** Of sh(1), and never to be found as programs. */
+const BUILTINS = 'cd alias exit export fg bg jobs history source type ulimit umask unset wait'.split(' ')
 
 const SHELLS = ['bash', 'sh', 'dash', 'ash', 'zsh', 'ksh', 'fish']
 

@@ -142,7 +142,7 @@ export default command(
           '--detach lets the container outlive the process that called hew: leave --die-with-parent out',
         )
       const logSize = logSizeOf(given)
-      const from = source(given.root)
+      const from = source(given.root, ['enter', ...operands])
       try {
         await enter(given, operands, from, logSize)
       } catch (error) {

@@ -51,12 +51,15 @@ const examples = (rows: [string, string][]): string[] =>
   rows.flatMap(([line, does]) => ['.TP', `\\fB${roff(line)}\\fR`, roff(does)])
 
 const EXIT_STATUS = /^Exit status: /
+const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
 
 function page(
   {name, summary, usage, description, options, examples: rows}: Command,
   version: string,
 ): string {
-  const own = description.filter(text => EXIT_STATUS.test(text)).map(text => text.replace(EXIT_STATUS, ''))
+  const own = description
+    .filter(text => EXIT_STATUS.test(text))
+    .map(text => sentence(text.replace(EXIT_STATUS, '')))
   const terms = Object.entries({...options, ...COMMON} as Options).map(
     ([long, {short, value, help, choices}]) => {
       const forms = [...(short ? [`-${short}`] : []), `--${long}`].join(', ')
@@ -71,7 +74,10 @@ function page(
     ...section('DESCRIPTION', ...paragraphs(description.filter(text => !EXIT_STATUS.test(text)))),
     ...section('OPTIONS', ...list(terms)),
     ...section('EXAMPLES', ...examples(rows)),
-    ...section('EXIT STATUS', ...(own.length > 0 ? paragraphs(own) : list(STATUSES))),
+    ...section(
+      'EXIT STATUS',
+      ...(own.length > 0 ? paragraphs([...own, 'The others are in hew(1).']) : list(STATUSES)),
+    ),
     ...section('FILES', ...list(FILES)),
     ...section('SEE ALSO', ['hew(1)', ...SEE_ALSO].map(roff).join(', ')),
     '',

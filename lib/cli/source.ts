@@ -2,9 +2,10 @@ import * as fs from 'node:fs'
 import * as path from 'node:path'
 import {caller, configurationFor} from '../document/defaults.ts'
 import {type Configuration, type Finding, validate} from '../document/oci.ts'
-import {readDocument} from '../document/read.ts'
+import {NoDocument, readDocument} from '../document/read.ts'
 import {HewError, reason, UsageError} from '../errors.ts'
 import {quote} from '../shell.ts'
+import {isNull} from '../stdio.ts'
 import {MARKER} from '../steps/files.ts'
 import {Sysroot} from '../sysroot.ts'
 import {isTerminal} from './output.ts'
@@ -23,23 +24,38 @@ export interface Source {
 /**
  * The document in the pipe, or, for a root that is named, the default one.
  * @param named the operand or option that names a root: then nothing is read
+ * @param as the command with its operands, in which a root may be that was meant
  * @throws HewError no document, one that hew must refuse, or no such root
  */
-export function source(named: string | undefined): Source {
+export function source(named: string | undefined, as: string[] = []): Source {
   if (named !== undefined) {
     const root = rootDirectory(named)
     return {configuration: configurationFor(root, caller()), root, piped: false, passedOver: []}
   }
-  return sourceOf(piped("no root: name it with -r ROOT, or pipe one in, as in 'hew mkroot | ...'"))
+  try {
+    return sourceOf(piped())
+  } catch (error) {
+    const nothing = error instanceof UsageError || error instanceof NoDocument
+    const meant = nothing ? as.slice(1).find(isDirectory) : undefined
+    if (meant === undefined) throw error
+    const line = [as[0]!, '-r', meant, ...as.slice(1).filter(word => word !== meant)].map(quote).join(' ')
+    throw new UsageError(`${meant} is a directory: a root is named with -r, as in 'hew ${line}'`)
+  }
+}
+
+function isDirectory(word: string): boolean {
+  return fs.statSync(word, {throwIfNoEntry: false})?.isDirectory() ?? false
 }
 
 /**
  * The document in the pipe, whatever it is of.
- * @param absent what to do where there is a terminal, and no pipe
+ * @param instead what to do where nothing is piped in
  * @throws HewError there is none
  */
-export function piped(absent: string): unknown {
-  if (isTerminal(0)) throw new UsageError(absent)
+export function piped(
+  instead = "no root: name it with -r ROOT, or pipe one in, as in 'hew mkroot | ...'",
+): unknown {
+  if (isTerminal(0) || isNull()) throw new UsageError(instead)
   return readDocument(0)
 }
 

@@ -83,6 +83,49 @@ test('a library is missing', () => {
   )
 })
 
+test('a root without -r; no root at all', () => {
+  const root = rootWith('operand')
+  const meant = (line: string) =>
+    `hew ${line.split(' ')[0]}: ${root} is a directory: a root is named with -r, as in 'hew ${line}'`
+  for (const command of ['copy-deps', 'enter']) {
+    const see = `hew ${command}: see 'hew ${command} --help'`
+    says(hew(command, root, 'bash'), 2, meant(`${command} -r ${root} bash`), see)
+    for (const stdin of ['/dev/null', '/dev/ptmx'])
+      says(
+        shell(`hew ${command} bash <${stdin}`),
+        2,
+        `hew ${command}: no root: name it with -r ROOT, or pipe one in, as in 'hew mkroot | ...'`,
+        see,
+      )
+  }
+  says(
+    hew('copy-deps', 'bash', root),
+    2,
+    meant(`copy-deps -r ${root} bash`),
+    "hew copy-deps: see 'hew copy-deps --help'",
+  )
+  says(
+    shell('hew limit --memory 80M </dev/null'),
+    2,
+    "hew limit: nothing to limit: name a container or a PID, or pipe a root in, as in 'hew mkroot | hew limit --pids 3 | hew enter'",
+    "hew limit: see 'hew limit --help'",
+  )
+})
+
+test('what is given to copy-deps and is no program', () => {
+  const root = rootWith('deps')
+  const lacks = (word: string, line: string) =>
+    says(
+      hew('copy-deps', '-r', root, word),
+      1,
+      'hew copy-deps: nothing was copied, since this is missing:',
+      `hew copy-deps:   ${line}`,
+    )
+  lacks('bash,ls', 'bash,ls: each program is a word of its own: bash ls')
+  lacks('cd', 'cd: it is no program, the shell does it itself')
+  lacks('/etc', '/etc is a directory: name the programs in it')
+})
+
 test('the command is not executable, a directory, no program', () => {
   const root = rootWith('unfit')
   fs.mkdirSync(`${root}/bin`)
@@ -143,7 +186,7 @@ asRoot('a mount is refused inside another container', () => {
   says(
     outcome,
     125,
-    "hew enter: cannot mount proc on /proc (VFS: Mount too revealing): Operation not permitted: the machine's own /proc is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or share what they show: --share pid,net",
+    "hew enter: cannot mount proc on /proc (VFS: Mount too revealing): Operation not permitted: the machine's own /proc is covered in part, as in a container without --privileged: start that one with 'docker run --privileged', or share what they show: --share pid,net: see 'hew check'",
   )
 })
 

@@ -33,7 +33,7 @@ const place = (): string => `
 
 /** Names in the lines that no test may touch on the machine itself. */
 const INSTEAD: [from: RegExp, to: string][] = [
-  [/\/my-new-root/g, '/mnt/new'],
+  [/\/(my-new|better)-root/g, '/mnt/new'],
   [/\/srv\/bookworm/g, '/mnt/bookworm'],
   [/\/src\b/g, '/mnt/src'],
   [/\/usr\/local\/bin/g, '/mnt/bin'],
@@ -77,6 +77,7 @@ const BEFORE: [line: RegExp, before: {line: string} | {unrun: string}][] = [
   [/^hew logs -f/, {line: `${WEB}; (sleep 1; hew kill -s KILL web) &`}],
   [/\bweb\b/, {line: WEB}],
   [/\blesson$/, {line: WEB.replaceAll('web', 'lesson')}],
+  [/^hew enter (--by-hand )?-r \/\S+$/, {line: 'hew copy-deps -q -r new bash >&2'}],
   [/cat data/, {line: 'seq 10 > data'}],
 ]
 
@@ -103,12 +104,54 @@ const lines = new Map(commands.flatMap(({name, examples}) => examples.map(([line
 for (const [line, name] of lines) asRoot(`hew help ${name}: ${line}`, () => works(line))
 
 /** The indented lines of the README, without their comments. */
-const shown = README.split('\n')
+const indented = README.split('\n')
   .filter(line => /^ {4}\S/.test(line))
   .map(line => line.trim().replace(/\s+# .*$/, ''))
-  .filter(line => !/^hew \w+: /.test(line)) // what hew says
+/** What hew says among them. */
+const SAYS = /^hew \w+: /
+/** The right column of the lesson. */
+const lesson = README.split('\n')
+  .filter(line => line.startsWith('| `'))
+  .flatMap(line => [...(line.split(' | ').at(-1) ?? '').matchAll(/`(hew [^`]+)`/g)].map(([, span]) => span!))
+const shown = [...new Set([...indented.filter(line => !SAYS.test(line)), ...lesson])]
 
 for (const line of shown) if (!lines.has(line)) asRoot(`README: ${line}`, () => works(line))
+
+/** What makes hew say what the README shows; the numbers are others each time. */
+const SAID: [says: RegExp, line: string][] = [
+  [
+    /killed by its memory limit/,
+    "hew mkroot --rm --with sh,yes,tr,head,grep | hew limit --memory 80M | hew enter -- sh -c 'yes | tr \\\\n x | head -c 200000000 | grep -c x'",
+  ],
+  [
+    /refused .* forks/,
+    "hew mkroot --rm --with sh,sleep,yes | hew limit --cpu 5% --pids 3 | hew enter -- sh -c 'yes >/dev/null & sleep 1; kill $!; wait; for i in 1 2 3 4; do sleep 1 & done'",
+  ],
+]
+
+for (const line of indented.filter(line => SAYS.test(line)))
+  asRoot(`README: what is said: ${line}`, () => {
+    const makes = SAID.find(([says]) => says.test(line))?.[1]
+    assert.ok(makes, 'what makes hew say this?')
+    const alike = (text: string): string =>
+      text.replace(/[\d.]+(?=[ )%;]|$)/g, 'N').replace(/(kill|fork)s?\b/g, '$1')
+    const said = type(makes)!.stderr.trim().split('\n').map(alike)
+    assert.ok(said.includes(alike(line)), `${alike(line)}\n${said.join('\n')}`)
+  })
+
+tests(
+  'no example is passed over: the README shows them in one way, and each that is not typed says why',
+  () => {
+    assert.not.match(README, /^(```|~~~|\t| {5,}\S| {4}.*\\$)/m)
+    assert.ok(lesson.length >= 10, lesson.join('\n'))
+    const all = [...lines.keys(), ...shown]
+    for (const [pattern] of [...BEFORE, ...STATUS])
+      assert.ok(
+        all.some(line => pattern.test(line)),
+        `${pattern} is of no example`,
+      )
+  },
+)
 
 /** Why `hew WORDS...` cannot be typed: a command or an option that there is not. */
 function wrong(words: string[], known: Command[]): string | undefined {
