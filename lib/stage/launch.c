@@ -356,19 +356,6 @@ static void raise_file_limit(char *callers, size_t size) {
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/*
- * Descriptors 0 to 2 that the caller closed would be given to the next file that is
- * opened. Node puts /dev/null there, and aborts in a root without: an empty file
- * that nothing can be written to does as well.
- */
-void fill_standard_descriptors(void) {
-    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
-        if (fcntl(fd, F_GETFD) >= 0 || open("/dev/null", O_RDWR) >= 0) continue;
-        int empty = memfd_create("closed", MFD_ALLOW_SEALING);
-        if (empty >= 0) fcntl(empty, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_GROW | F_SEAL_WRITE);
-    }
-}
-
 static const ElfW(Phdr) *find(const struct image *image, ElfW(Word) type) {
     for (int i = 0; i < image->header.e_phnum; i++)
         if (image->segments[i].p_type == type) return &image->segments[i];

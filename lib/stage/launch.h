@@ -23,8 +23,6 @@ struct toc {
     char magic[8]; /* "\177hewtoc\n" */
 };
 
-/* Descriptors 0 to 2 are open, whatever the caller has closed. */
-void fill_standard_descriptors(void);
 _Noreturn void launch(int argc, char **argv, char **envp);
 
 #endif

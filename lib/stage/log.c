@@ -5,7 +5,6 @@
 #include "container.h"
 
 #include "kernel.h"
-#include "launch.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -144,4 +144,7 @@ int replay_main(char **argv);
 extern char **replayed_command;
 int stage_main(int argc, char **argv, char **envp);
 
+/* Descriptors 0 to 2 are open, whatever the caller has closed. */
+void fill_standard_descriptors(void);
+
 #endif
