@@ -13,6 +13,9 @@ const LONGEST_WORD = 128 * 1024
 /** Words and their pointers together; the kernel allows a quarter of the stack's limit, 2 MiB of 8. */
 const MOST_WORDS = 1_500_000
 
+/** So many steps on one process each fit into the environment of a stage. */
+export const AT_ONCE = 2000
+
 /** What a stage prints for the next command of `hew -c`: a document, or one line for each entry of a listing. */
 const MOST_PRINTED = 1 << 26
 
@@ -89,14 +92,19 @@ export interface Printed {
 
 /**
  * Carries a plan out in a child that has no terminal, and gives back what it prints.
+ * @param handed descriptors that it gets, from 3 on
  * @throws HewError it cannot be started
  */
-export function printedBy(plan: Plan, {as, title}: Pick<Manner, 'as' | 'title'>): Printed {
+export function printedBy(
+  plan: Plan,
+  {as, title}: Pick<Manner, 'as' | 'title'>,
+  handed: number[] = [],
+): Printed {
   const {spawnSync} = process.getBuiltinModule('node:child_process')
   const {status, signal, stdout, stderr, error} = spawnSync(program(), [title], {
     argv0: 'hew-stage',
     env: variables(encode(plan, {as})),
-    stdio: 'pipe', // and not 'ignore': there may be no /dev/null
+    stdio: ['pipe', 'pipe', 'pipe', ...handed], // and not 'ignore': there may be no /dev/null
     encoding: 'utf8',
   })
   if (error) throw new HewError(`cannot start the stage: ${reason(error)}`)

@@ -13,7 +13,7 @@ import {type Machine, machine} from '../lib/container/machine.ts'
 import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
 import {factsOf, kept} from '../lib/container/replay.ts'
 import {idMappings, userOf} from '../lib/container/users.ts'
-import {type Claim, checkId, claim, claimStep, release} from '../lib/containers/claim.ts'
+import {type Claim, checkId, claim, claimStep, release, withAbove} from '../lib/containers/claim.ts'
 import {ownIdentity} from '../lib/containers/process.ts'
 import {
   type Adjustments,
@@ -162,6 +162,10 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
   const claimed =
     given['dry-run'] || given.plan !== undefined ? undefined : claimFor(given, from.root, document)
   try {
+    const limits =
+      given['dry-run'] && !document.linux?.resources && given.verdict === undefined
+        ? []
+        : limitSteps(document, claimed?.id ?? given.name ?? cgroupName(from.root), given)
     const run: Run = {
       root: from.root,
       command: document.process?.args ?? [],
@@ -170,11 +174,8 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
       init: given.init,
       dieWithParent: given['die-with-parent'] ? (given.plan === undefined ? process.ppid : 0) : undefined,
       terminal: given['dry-run'] ? 'none' : terminalFor(given, from),
-      state: stateFor(given, from.root, document, claimed, given.detach ? logSize : undefined),
-      limits:
-        given['dry-run'] && !document.linux?.resources && given.verdict === undefined
-          ? []
-          : limitSteps(document, claimed?.id ?? given.name ?? cgroupName(from.root), given),
+      state: stateFor(given, from.root, document, claimed, limits, given.detach ? logSize : undefined),
+      limits,
     }
     const {plan, passedOver} = given['by-hand']
       ? {plan: byHandPlan(run, here, document.process?.env ?? []), passedOver: []}
@@ -245,30 +246,33 @@ function keptAs(
   return kept(plan, file, factsOf(document, root, here, given.user !== undefined))
 }
 
-/** @param limit of its log, for a container in the background */
+/** @param limits the steps of its cgroup; @param limit of its log, for a container in the background */
 function stateFor(
   given: Given,
   root: string,
   document: Configuration,
   claimed: Claim | undefined,
+  limits: Plan,
   limit: number | undefined,
 ): Plan {
-  if (given.plan === undefined) return claimed ? stateSteps(claimed, limit) : []
+  const above = limits.flatMap(step => (step.do === 'cgroup' ? step.above.map(({path}) => path) : []))
+  if (given.plan === undefined) return claimed ? stateSteps(claimed, above, limit) : []
   try {
-    const claim = claimStep(given.name, root, document, {detached: given.detach})
+    const claim = claimStep(given.name, root, document, {detached: given.detach, above})
     return limit === undefined ? [claim] : [{do: 'detach'}, claim, {do: 'log', directory: '', limit}]
   } catch (error) {
     return nameless(given, error)
   }
 }
 
-/** @param limit of its log, for a container in the background */
-function stateSteps({directory, head}: Claim, limit: number | undefined): Plan {
+/** @param above where its cgroups are made; @param limit of its log, for a container in the background */
+function stateSteps(claim: Claim, above: string[], limit: number | undefined): Plan {
+  const {directory} = claim
   const {namespace, boot} = ownIdentity()
   const state = {
     do: 'state',
     directory,
-    head,
+    head: withAbove(claim, above),
     where: `${namespace} ${boot}`,
     keep: limit !== undefined,
   } as const

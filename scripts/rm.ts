@@ -45,14 +45,14 @@ export default command(
       const names = operands.filter(word => !broken.includes(word))
       if (names.length === 0 && broken.length > 0) return
       const all = named(names)
-      const targets = all.map(container => ({container, made: root ? rootOf(container, all) : undefined}))
+      const others = root ? containers().containers.filter(({id}) => !all.some(one => one.id === id)) : []
+      const targets = all.map(container => ({container, made: root ? rootOf(container, others) : undefined}))
       for (const {id, life} of all) if (!force) hasEnded(id, life)
       const as = 'hew rm'
+      const alive = all.filter(({life}) => life === 'alive')
       const acts: Act[] = [
         // All of them before the first root goes: they may share it.
-        ...all
-          .filter(({life}) => life === 'alive')
-          .map(container => ({do: 'end-now', container, as}) as const),
+        ...(alive.length > 0 ? [{do: 'end-now', containers: alive, as} as const] : []),
         ...targets.map(target => ({do: 'remove-container', ...target, as}) as const),
       ]
       return done(acts, ['hew rm', ...all.map(({id}) => id)].join(' '), given)

@@ -9,8 +9,7 @@ import {isTerminal} from './output.ts'
  */
 export function named(operands: string[]): Container[] {
   if (operands.length > 0) {
-    const wanted = find(operands)
-    return wanted.filter(({id}, i) => wanted.findIndex(other => other.id === id) === i)
+    return [...new Map(find(operands).map(container => [container.id, container])).values()]
   }
   if (isTerminal(0)) throw new UsageError("name a container: 'hew ps' lists them")
   return [findPiped()]

@@ -3,15 +3,16 @@ import {cgroupOf, hierarchies} from '../cgroups/hierarchies.ts'
 import {words} from '../kernel.ts'
 import {pause} from '../pause.ts'
 
-/** Those of a container's cgroups that are where hew makes cgroups: below a hierarchy's root, and none that we are in. */
+/** What tells, from where we are, that a cgroup is where hew makes cgroups: below a hierarchy's root, and none that we are in. */
+export function ownership(): (directory: string) => boolean {
+  const places = hierarchies().map(h => ({below: `${h.mount}/`, self: `${cgroupOf('self', h)}/`}))
+  return directory =>
+    places.some(({below, self}) => directory.startsWith(below) && !self.startsWith(`${directory}/`))
+}
+
+/** Those of a container's cgroups that are where hew makes cgroups. */
 export function ownCgroups(directories: string[]): string[] {
-  if (directories.length === 0) return []
-  const found = hierarchies()
-  return directories.filter(directory =>
-    found.some(
-      h => directory.startsWith(`${h.mount}/`) && !`${cgroupOf('self', h)}/`.startsWith(`${directory}/`),
-    ),
-  )
+  return directories.length === 0 ? [] : directories.filter(ownership())
 }
 
 /** A cgroup with all those below it, these first; none when it is gone. */

@@ -109,18 +109,27 @@ function renamed(from: string, to: string): boolean {
   }
 }
 
+/** The head of a state that says, too, where the cgroups are made: before they are, since hew may be killed right then. */
+export function withAbove({head}: Claim, above: string[]): string {
+  return above.length === 0 ? head : `${head}"${STATE.above}":${JSON.stringify(above.join('\n'))},`
+}
+
 /**
  * The step that claims a name at each replay of a plan.
- * @param id the name, or undefined: one is made from the root's
+ * @param id the name, or undefined: one is made from the root's; @param above where its cgroups are made
  * @throws HewError no state can be written here
  */
 export function claimStep(
   id: string | undefined,
   root: string,
   {process: {args, ...described} = {cwd: '/'}, ...configuration}: Configuration,
-  {detached}: {detached: boolean},
+  {detached, above}: {detached: boolean; above: string[]},
 ): Step {
-  const annotations = {[STATE.rootfs]: root, ...(detached && {[STATE.detached]: 'true'})}
+  const annotations = {
+    [STATE.rootfs]: root,
+    ...(detached && {[STATE.detached]: 'true'}),
+    ...(above.length > 0 && {[STATE.above]: above.join('\n')}),
+  }
   const document = JSON.stringify({...configuration, process: {...described, args: []}})
   return {
     do: 'claim-state',

@@ -1,7 +1,8 @@
 import * as fs from 'node:fs'
 import {bytesText} from '../cgroups/values.ts'
 import {HewError, reason} from '../errors.ts'
-import {carryOut} from '../stage.ts'
+import {AT_ONCE, carryOut} from '../stage.ts'
+import type {Plan} from '../step.ts'
 import {running} from './find.ts'
 import type {Identity} from './process.ts'
 import {type Container, containerAt} from './state.ts'
@@ -19,14 +20,18 @@ export interface Verdict {
   wallSeconds: number | null
 }
 
-/** Waits for the end of a process, which is nobody's child here: by its pidfd. */
-export function awaitProcess({pid, start}: Identity, as: string): void {
-  const plan = [
-    {do: 'die-with-parent', parent: process.pid},
-    {do: 'await', pid, start},
-  ] as const
-  const status = carryOut([...plan], {as, title: `wait ${pid}`})
-  if (status !== 0) throw new HewError(`cannot wait for the process ${pid}`, status)
+/** Waits for the end of processes, which are nobody's children here: by their pidfds. */
+export function awaitProcesses(processes: Identity[], as: string): void {
+  for (let at = 0; at < processes.length; at += AT_ONCE) {
+    const some = processes.slice(at, at + AT_ONCE)
+    const plan: Plan = [
+      {do: 'die-with-parent', parent: process.pid},
+      ...some.map(({pid, start}) => ({do: 'await', pid, start}) as const),
+    ]
+    const title = ['wait', ...some.slice(0, 10).map(({pid}) => pid)].join(' ')
+    const status = carryOut(plan, {as, title})
+    if (status !== 0) throw new HewError('cannot wait for the end of processes', status)
+  }
 }
 
 /**
@@ -39,7 +44,7 @@ export function awaitEnd(container: Container, as: string): Verdict {
   // Held open: a container in the foreground writes it, too, and takes its state away then.
   const fd = openVerdict(directory, id)
   try {
-    if (life === 'alive') awaitProcess(supervisor, as)
+    if (life === 'alive') awaitProcesses([supervisor], as)
     const text = fs.readFileSync(fd, 'utf8')
     if (text.endsWith('\n')) return JSON.parse(text)
   } finally {

@@ -3,9 +3,8 @@ import {readDocument} from '../document/read.ts'
 import {HewError} from '../errors.ts'
 import {parentOf} from '../kernel.ts'
 import {nearest} from '../nearest.ts'
-import {stateDirectory} from './directory.ts'
-import {type Container, type Containers, containers, STATE, type State} from './state.ts'
-import {sweep} from './sweep.ts'
+import {type Container, type Containers, STATE, type State} from './state.ts'
+import {current} from './sweep.ts'
 
 /**
  * The containers that words name, each by its id or by the PID of a process in it or of its supervisor. What died is
@@ -61,23 +60,16 @@ export function containerOf(document: unknown): Container {
   return container
 }
 
-function current(): Containers {
-  const states = stateDirectory()
-  sweep(states)
-  return containers(states)
-}
-
 function byId(id: string, {containers, broken}: Containers): Container | string {
   const container = containers.find(one => one.id === id)
+  if (container) return container
   const why = broken.find(one => one.id === id)?.why
   if (why !== undefined) throw new HewError(why)
   const meant = nearest(
     id,
     containers.map(one => one.id),
   )
-  return (
-    container ?? `no container is called ${id}: ${meant ? `did you mean ${meant}? ` : ''}'hew ps' lists them`
-  )
+  return `no container is called ${id}: ${meant ? `did you mean ${meant}? ` : ''}'hew ps' lists them`
 }
 
 function byPid(pid: number, {containers}: Containers): Container | string {

@@ -2,7 +2,7 @@ import {constants} from 'node:os'
 import {HewError, UsageError} from '../errors.ts'
 import {writeValue} from '../kernel.ts'
 import {nearest} from '../nearest.ts'
-import {carryOut} from '../stage.ts'
+import {AT_ONCE, carryOut} from '../stage.ts'
 import type {Plan, Step} from '../step.ts'
 import {ownCgroups, patiently, processesIn} from './cgroups.ts'
 import {thaw, whileFrozen} from './freeze.ts'
@@ -56,7 +56,7 @@ export function signalAll(container: Container, number: number, as: string): num
   if (cgroups.length > 0) {
     if (number !== KILL) return whileFrozen(container, () => signalEach(cgroups, number, as))
     if (killCgroups(cgroups)) return 0
-    throw new HewError(`${id} does not end: one of its processes waits in the kernel`)
+    throw unending(id)
   }
   // The end of a PID namespace's first process is the end of all of it.
   if (number === KILL && hasPidNamespace(container))
@@ -64,6 +64,10 @@ export function signalAll(container: Container, number: number, as: string): num
   throw new HewError(
     `${id} has no cgroup that holds its processes together: without --all the signal goes to its command`,
   )
+}
+
+export function unending(id: string): HewError {
+  return new HewError(`${id} does not end: one of its processes waits in the kernel`)
 }
 
 function hasPidNamespace(container: Container): boolean {
@@ -81,7 +85,7 @@ export function killCgroups(cgroups: string[]): boolean {
 }
 
 /** cgroup.kill ends all of a cgroup of v2 at once, forks or not; the kernel has it since 5.14. */
-function killNow(cgroups: string[]): void {
+export function killNow(cgroups: string[]): void {
   try {
     writeValue(`${cgroups[0]}/cgroup.kill`, '1')
   } catch {
@@ -89,9 +93,6 @@ function killNow(cgroups: string[]): void {
     thaw(cgroups)
   }
 }
-
-/** So many fit into one environment of the stage. */
-const AT_ONCE = 2000
 
 function signalEach(cgroups: string[], number: number, as: string): number {
   const started = processesIn(cgroups).map(pid => ({pid, start: startOf(pid)}))
@@ -101,6 +102,11 @@ function signalEach(cgroups: string[], number: number, as: string): number {
     ({pid, start}): Plan =>
       start !== undefined && still.has(pid) ? [{do: 'signal', pid, start, number, whose: ''}] : [],
   )
+  return send(plan, number, as)
+}
+
+/** Sends a signal by as many steps. @returns the exit status */
+export function send(plan: Plan, number: number, as: string): number {
   let status = 0
   for (let at = 0; at < plan.length; at += AT_ONCE)
     status ||= carryOut(plan.slice(at, at + AT_ONCE), {as, title: `signal ${number}`})

@@ -31,6 +31,8 @@ export const STATE = {
   start: 'dev.hew.start',
   /** The directories of its cgroups, a line each; that of v2 comes first. */
   cgroups: 'dev.hew.cgroups',
+  /** The directories in which these are made, called by the id, or by that and the supervisor's PID. */
+  above: 'dev.hew.cgroups.above',
 } as const
 
 /** Cgroups that it got while it ran, a line each: `hew limit` writes it, and its supervisor removes them. */

@@ -4,11 +4,19 @@ import {removable} from '../container/plan.ts'
 import type {Configuration} from '../document/oci.ts'
 import {HewError, reason} from '../errors.ts'
 import {removeRoot} from '../root/remove.ts'
-import {ownCgroups, removeCgroups} from './cgroups.ts'
+import {removeAbandoned} from './abandoned.ts'
 import {stateDirectory} from './directory.ts'
 import {fateOf, type Identity, ownIdentity} from './process.ts'
-import {killCgroups} from './signal.ts'
-import {type Container, configurationOf, containerAt, containers, namesIn, STATE, stateIn} from './state.ts'
+import {
+  type Container,
+  type Containers,
+  configurationOf,
+  containerAt,
+  containers,
+  namesIn,
+  STATE,
+  stateIn,
+} from './state.ts'
 
 /*
  * Who removes a state first makes it its own, by renaming a file in it to a name with its own PID, through a descriptor of the
@@ -52,6 +60,16 @@ export function sweep(states = stateDirectory()): Swept[] {
       : take(states, name, ({life}) => life === 'dead')
     return grave === undefined ? [] : bury(grave, states, name)
   })
+}
+
+/** The containers that have a state here; what died is swept before. */
+export function current(states = stateDirectory()): Containers {
+  const found = containers(states)
+  const sound = found.containers.filter(({life}) => life !== 'dead').length + found.broken.length
+  // Names of work in progress, or that was cut off, are among them.
+  if (namesIn(states).length === sound) return found
+  sweep(states)
+  return containers(states)
 }
 
 /** Removes the state of a container that does not run, with its cgroups. Undefined: somebody else did, or it is another's by now. */
@@ -144,12 +162,8 @@ function bury(grave: string, states: string, name: string): Swept {
   const state = buriedState(grave)
   const left: string[] = []
   // After a reboot, and in another container, the paths of cgroups are those of others.
-  if (state && state.supervisor.boot === ownIdentity().boot && fateOf(state.supervisor) !== 'foreign') {
-    const others = state.cgroups.length > 0 ? livingBeside(states) : []
-    const cgroups = ownCgroups(state.cgroups).filter(at => !others.some(other => other.cgroups.includes(at)))
-    if (!killCgroups(cgroups)) left.push(`processes still run in the cgroup ${cgroups[0]}`)
-    else if (!removeCgroups(cgroups)) left.push(`the cgroup ${cgroups[0]} cannot be removed`)
-  }
+  if (state && state.supervisor.boot === ownIdentity().boot && fateOf(state.supervisor) !== 'foreign')
+    left.push(...removeAbandoned(state, () => livingBeside(states)))
   if (left.length === 0) {
     removeRootOf(grave, states)
     fs.rmSync(grave, {recursive: true, force: true})
@@ -172,6 +186,8 @@ function removeRootOf(grave: string, states: string): void {
     return
   }
   const at = configuration.root?.path
-  if (made === undefined || !at?.startsWith('/') || livingBeside(states).some(({root}) => root === at)) return
+  // Its supervisor has removed it, unless that was killed.
+  if (made === undefined || !at?.startsWith('/') || !fs.existsSync(at)) return
+  if (livingBeside(states).some(({root}) => root === at)) return
   removeRoot(at, made, 'hew')
 }

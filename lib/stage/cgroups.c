@@ -144,6 +144,12 @@ static void step_cgroup(void) {
     state_has_cgroups();
 }
 
+/* The lock is the open file's, flock(2): it stays with the caller, who has handed it to us, when we have ended. */
+static void step_cgroup_lock(void) {
+    int fd = (int)word_number(10);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) dprintf(STDOUT_FILENO, "%d\n", fd);
+}
+
 static bool write_at(int directory, const char *file, const char *text) {
     return write_and_close(openat(directory, file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC), text);
 }
@@ -412,6 +418,7 @@ const struct step cgroup_steps[] = {
     {"cgroup-set", step_cgroup_set},   /* INDEX FILE VALUE must|if-there */
     {"cgroup-join", step_cgroup_join}, /* the container starts in them */
     {"cgroup-into", step_cgroup_into}, /* PATH must|may: the process goes into this one, which is another's */
+    {"cgroup-lock", step_cgroup_lock}, /* FD: printed, if nobody else has locked it */
     {"verdict", step_verdict},         /* file|fd TARGET: how it ended, as JSON, goes there */
     {NULL, NULL},
 };

@@ -20,6 +20,8 @@ export interface CgroupSteps {
   'cgroup-join': {paths: string[]; outside?: boolean}
   /** The process starts in this one, which is another's; `optional`: where it may not, it stays where it is. */
   'cgroup-into': {path: string; optional: boolean}
+  /** Locks an open cgroup, as who makes one does for as long as it lives; prints the descriptor of one that nobody else has. */
+  'cgroup-lock': {fd: number}
   /** How it ended is written there, as JSON; `paths`: where that is counted. */
   verdict: {to: string | number; paths: string[]}
 }
@@ -68,6 +70,7 @@ export const cgroupSteps: Table<CgroupSteps> = {
     words: s => [s.path, s.optional ? 'may' : 'must'],
     check: unchecked,
   },
+  'cgroup-lock': {because: '', shell: () => '', words: s => [s.fd], check: unchecked},
   verdict: {
     because: 'How it ended: what is counted in its cgroup goes with that. cgroups(7)',
     shell: s => {

@@ -13,8 +13,8 @@ export interface LivingSteps {
   freeze: {container: Container; frozen: boolean}
   /** To every process in it: none escapes by forking meanwhile. */
   'signal-all': {container: Container; number: number; as: string}
-  /** It ends now, with all of its processes; until its supervisor has cleaned up. */
-  'end-now': {container: Container; as: string}
+  /** They end now, with all of their processes; until their supervisors have cleaned up. */
+  'end-now': {containers: Container[]; as: string}
   /** What is kept of it goes; its root first, where that is `made` by mkroot. */
   'remove-container': {container: Container; made: Made | undefined; as: string}
 }
@@ -52,9 +52,12 @@ export const livingSteps: ActTable<LivingSteps> = {
   },
   'end-now': {
     because: 'It ends, and then its supervisor, which cleans up. kill(1), cgroups(7)',
-    shell: s => [killing(s.container), call('await_end', `${s.container.supervisor.pid}`)],
+    shell: s => [
+      ...s.containers.map(killing),
+      ...s.containers.map(({supervisor}) => call('await_end', `${supervisor.pid}`)),
+    ],
     run: s => {
-      endNow(s.container, s.as)
+      endNow(s.containers, s.as)
       return undefined
     },
   },
