@@ -448,6 +448,81 @@ asRoot('an empty cgroup of its name is what another left, and one with processes
   assert.is((await ended).status, 0)
 })
 
+/** A directory of states for this test alone: else the next command of anybody sweeps what is dead before it is looked at. */
+async function alone() {
+  const line = 'mount -t tmpfs none /run && exec sleep 600'
+  const {pid} = spawn('unshare', ['--mount', 'sh', '-c', line], {stdio: 'ignore'})
+  const outside = `/proc/${pid}/root${STATES}`
+  await until('a /run of its own', () => fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('sleep'))
+  const words = (line: string[]): string[] => [`--target=${pid}`, '--mount', ...line]
+  return {
+    spawn: (...line: string[]): ChildProcess => spawn('nsenter', words(line), {stdio: 'ignore'}),
+    run: (...line: string[]): Outcome => run('nsenter', words(line)),
+    there: (id: string): boolean => fs.existsSync(`${outside}/${id}`),
+    read: (id: string) => read(id, outside),
+    end: (): void => void process.kill(pid!, 'SIGKILL'),
+  }
+}
+
+const supervisorOf = (state: {annotations: Record<string, string>}): number =>
+  Number.parseInt(state.annotations['dev.hew.supervisor']!, 10)
+const isEmpty = (cgroup: string): boolean => fs.readFileSync(`${cgroup}/cgroup.procs`, 'utf8') === ''
+
+const asTracer = requires(test, 'root', 'strace')
+asTracer(
+  'killed between making its cgroup and saying so: the next sweep finds that, and leaves it to who is in there by now',
+  async () => {
+    if (!v2) return
+    const own = await alone()
+    const SLOW = ['-f', '-qq', '-o', '/dev/null', '-e', 'inject=mkdirat:delay_exit=60000000']
+    for (const visited of [false, true]) {
+      const id = fresh()
+      const tracer = own.spawn('strace', ...SLOW, HEW, 'enter', '-r', root, '--name', id, '--', 'true')
+      const made = (): string => run('find', [v2.mount, '-type', 'd', '-name', id, '-prune']).stdout.trimEnd()
+      await until('a cgroup that nobody has told of', () => made() !== '')
+      const [cgroup, state] = [made(), own.read(id)]
+      assert.is(state.annotations['dev.hew.cgroups'], '')
+      process.kill(supervisorOf(state), 'SIGKILL')
+      tracer.kill('SIGKILL') // it would hold on to the dead
+      await until('its end', () => !alive(supervisorOf(state)))
+      const sleeper = spawn('sleep', ['60'], {stdio: 'ignore'})
+      if (visited) fs.writeFileSync(`${cgroup}/cgroup.procs`, `${sleeper.pid}`)
+      assert.equal(own.run(HEW, 'rm', '--stale'), {stdout: `removed ${id}\n`, stderr: '', status: 0})
+      assert.is(fs.existsSync(cgroup), visited)
+      assert.is(sleeper.exitCode ?? sleeper.signalCode, null)
+      sleeper.kill('SIGKILL')
+      if (!visited) continue
+      await until('an empty cgroup', () => isEmpty(cgroup))
+      fs.rmdirSync(cgroup)
+    }
+    own.end()
+  },
+)
+
+asRoot('what is in the cgroup of a dead container lives, when somebody else has locked that', async () => {
+  if (!v2) return
+  const own = await alone()
+  const id = fresh()
+  own.spawn(HEW, 'enter', '-r', root, '--name', id, '--', 'sleep', '60')
+  await until('running', () => own.there(id) && own.read(id).status === 'running')
+  const state = own.read(id)
+  const [cgroup] = state.annotations['dev.hew.cgroups'].split('\n')
+  process.kill(supervisorOf(state), 'SIGKILL')
+  await until('nobody in it', () => isEmpty(cgroup))
+  const other = spawn('flock', ['--no-fork', cgroup, 'sleep', '60'], {stdio: 'ignore'})
+  fs.writeFileSync(`${cgroup}/cgroup.procs`, `${other.pid}`)
+  await until('the lock', () => run('flock', ['-n', cgroup, 'true']).status !== 0)
+  const stale = own.run(HEW, 'rm', '--stale')
+  assert.is(stale.stdout, `not removed ${id}\n`)
+  assert.is(stale.stderr, `hew rm: ${id}: the cgroup ${cgroup} is locked by another process\n`)
+  assert.is(other.exitCode ?? other.signalCode, null)
+  other.kill('SIGKILL')
+  await until('nobody in it', () => isEmpty(cgroup))
+  assert.equal(own.run(HEW, 'rm', '--stale'), {stdout: `removed ${id}\n`, stderr: '', status: 0})
+  assert.not.ok(fs.existsSync(cgroup))
+  own.end()
+})
+
 asRoot('cgroups that cannot be written are done without', () => {
   const line = `for at in $(awk '$3 == "cgroup2" || $3 == "cgroup" {print $2}' /proc/mounts); do mount -o bind,remount,ro $at; done
     exec '${HEW}' enter -r '${root}' -- true`
