@@ -1,10 +1,11 @@
 import {mkdirSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {join} from 'node:path'
+import {setTimeout as sleep} from 'node:timers/promises'
 import {parseArgs} from 'node:util'
 import {copy} from './copy.ts'
 import {enter} from './enter.ts'
-import {type Bench, type Result, run, type Setting} from './frame.ts'
+import {type Bench, interruptible, interruption, type Result, run, type Setting} from './frame.ts'
 import {init} from './init.ts'
 import {limit} from './limit.ts'
 import {many} from './many.ts'
@@ -12,8 +13,9 @@ import {memory} from './memory.ts'
 import {mkroot} from './mkroot.ts'
 import {ps} from './ps.ts'
 import {replay} from './replay.ts'
-import {chart, machine, machineText, table} from './report.ts'
+import {chart, machine, machineText, table, targets, targetTable} from './report.ts'
 import {start} from './start.ts'
+import {watch} from './watch.ts'
 
 /**
  * `make bench ONLY=start,copy`: hew as it is built beside every peer that is installed, as whole processes. Prints tables,
@@ -27,6 +29,7 @@ const BENCHES: Record<string, (setting: Setting) => Iterable<Bench> | AsyncItera
   mkroot,
   copy,
   ps,
+  watch,
   init,
   memory,
   many,
@@ -45,27 +48,37 @@ if (unknown !== undefined) {
 
 const folder = mkdtempSync(join(tmpdir(), 'hew-bench-'))
 process.on('exit', () => rmSync(folder, {recursive: true, force: true}))
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
-
-const here = machine()
-console.log(`${machineText(here)}\n`)
-const results: Result[] = []
-for (const [name, benches] of Object.entries(BENCHES)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue
-  const own = join(folder, name)
-  mkdirSync(own)
-  // One after the other: each makes what it needs when its turn comes.
-  for await (const bench of benches({folder: own, quick: values.quick})) {
-    const result = await run(bench, values.quick ? 1 : bench.rounds)
-    console.log(table(result))
-    results.push(result)
-  }
-  rmSync(own, {recursive: true, force: true})
+interruptible()
+try {
+  await measure()
+} catch (error) {
+  // Ctrl-C reaches what we run as well, and may be heard of from there first.
+  await sleep(100)
+  const signal = interruption()
+  if (!signal) console.error(`bench: ${(error as Error).message}`)
+  process.exitCode = signal ? {SIGINT: 130, SIGTERM: 143}[signal as 'SIGINT' | 'SIGTERM'] : 1
 }
-mkdirSync(values.into, {recursive: true})
-const date = new Date().toISOString()
-writeFileSync(
-  join(values.into, 'bench.json'),
-  `${JSON.stringify({date, machine: here, benches: results}, null, 1)}\n`,
-)
-writeFileSync(join(values.into, 'bench.svg'), chart(results, `${machineText(here)}, ${date.slice(0, 10)}`))
+
+async function measure(): Promise<void> {
+  const here = machine()
+  console.log(`${machineText(here)}\n`)
+  const results: Result[] = []
+  for (const [name, benches] of Object.entries(BENCHES)) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue
+    const own = join(folder, name)
+    mkdirSync(own)
+    // One after the other: each makes what it needs when its turn comes.
+    for await (const bench of benches({folder: own, quick: values.quick})) {
+      const result = await run(bench, values.quick ? 1 : bench.rounds)
+      console.log(table(result))
+      results.push(result)
+    }
+    rmSync(own, {recursive: true, force: true})
+  }
+  console.log(targetTable(results))
+  mkdirSync(values.into, {recursive: true})
+  const date = new Date().toISOString()
+  const report = {date, machine: here, benches: results, targets: targets(results)}
+  writeFileSync(join(values.into, 'bench.json'), `${JSON.stringify(report, null, 1)}\n`)
+  writeFileSync(join(values.into, 'bench.svg'), chart(results, `${machineText(here)}, ${date.slice(0, 10)}`))
+}

@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import {join} from 'node:path'
 import {Sysroot} from '../../lib/sysroot.ts'
-import {type Bench, HEW, notInstalled, output, type Setting, timed} from './frame.ts'
+import {type Bench, goOn, HEW, notInstalled, output, peakMemory, type Setting, timed} from './frame.ts'
 
 /** The lesson's own: for each program ldd, and mkdir and cp for each library. $0 is the root. */
 const LOOP = `for program; do
@@ -44,13 +44,14 @@ function isElf(path: string): boolean {
 }
 
 /** Programs, and behind them libraries, all of whose own libraries are there. */
-function programs(count: number): string[] {
+async function programs(count: number): Promise<string[]> {
   const found: string[] = []
   for (const path of FROM.flatMap(directory => [...files(directory)])) {
     if (found.length === count) break
     if (!isElf(path)) continue
+    goOn()
     try {
-      if (!/not a dynamic|statically|not found/.test(output(['ldd', path]))) found.push(path)
+      if (!/not a dynamic|statically|not found/.test(await output(['ldd', path]))) found.push(path)
     } catch {
       // Not dynamic: none that the lesson's line could copy.
     }
@@ -86,19 +87,15 @@ function linked(root: string, needed: string[]): void {
 }
 
 /** Programs, and a finished root of them. */
-function made(folder: string, count: number) {
-  const words = programs(count)
+async function made(folder: string, count: number) {
+  const words = await programs(count)
   const root = join(folder, 'root')
   const model = join(folder, 'model')
-  const needed = [
-    ...words,
-    ...output(['sh', '-c', `ldd "$@" | ${PATHS}`, 'sh', ...words])
-      .trim()
-      .split('\n'),
-  ]
+  const libraries = await output(['sh', '-c', `ldd "$@" | ${PATHS}`, 'sh', ...words])
+  const needed = [...words, ...libraries.trim().split('\n')]
   const into = (target: string): [string, ...string[]] => [HEW, 'copy-deps', '-q', '-r', target, ...words]
-  output([...EMPTY, model])
-  output(into(model))
+  await output([...EMPTY, model])
+  await output(into(model))
   return {
     words,
     root,
@@ -106,14 +103,14 @@ function made(folder: string, count: number) {
     needed,
     into,
     title: `${words.length} programs with their libraries, ${filesOf(needed).size} files`,
-    before: (): void => void output([...EMPTY, root]),
+    before: async (): Promise<void> => void (await output([...EMPTY, root])),
     gone: (): void => rmSync(root, {recursive: true, force: true}),
     check: (): void => complete(root, needed),
     start: timed('hew --version', [HEW, '--version']),
   }
 }
 
-type Made = ReturnType<typeof made>
+type Made = Awaited<ReturnType<typeof made>>
 
 function links({
   words,
@@ -168,6 +165,7 @@ function copies(
   return {
     name: `copy ${words.length}`,
     title,
+    ...(words.length === 200 && {chart: '200 programs with their libraries'}),
     unit: 'ms',
     peers: [
       timed('cp -a of the result', ['cp', '-a', model, root], {before: gone, check}),
@@ -193,15 +191,43 @@ function copies(
   }
 }
 
+const PEAK_KIB = 150 * 1024
+
+/** The most memory that finding and copying them takes. */
+function peak({words, into, root, before, check}: Made): Bench {
+  return {
+    name: `peak ${words.length}`,
+    title: `The most memory for ${words.length} programs`,
+    unit: 'KiB',
+    rounds: 1,
+    peers: [
+      {
+        name: 'hew copy-deps',
+        check: async () => {
+          await before()
+          await output(into(root))
+          check()
+        },
+        measure: async () => {
+          await before()
+          return peakMemory(into(root))
+        },
+      },
+    ],
+    targets: [{peer: 'hew copy-deps', words: 'less than 150 MiB', atMost: () => PEAK_KIB}],
+  }
+}
+
 /** Programs with their libraries into a root. */
-export function* copy({folder, quick}: Setting): Iterable<Bench> {
+export async function* copy({folder, quick}: Setting): AsyncIterable<Bench> {
   for (const [count, rounds] of quick ? QUICK : SIZES) {
-    const own = made(folder, count)
+    const own = await made(folder, count)
     // Links come first, with nothing left to be written: it took them twice the time behind a bench that copies.
     own.gone()
-    output(['sync', '-f', folder])
+    await output(['sync', '-f', folder])
     yield {...links(own), rounds}
     yield {...copies(own, rounds), rounds}
+    if (quick || count >= 200) yield peak(own)
   }
 }
 

@@ -1,6 +1,8 @@
-import {spawnSync} from 'node:child_process'
-import {existsSync} from 'node:fs'
+import {type ChildProcess, type SpawnOptions, spawn} from 'node:child_process'
+import {once} from 'node:events'
+import {existsSync, readFileSync} from 'node:fs'
 import {resolve} from 'node:path'
+import {setTimeout as sleep} from 'node:timers/promises'
 
 /** What benches are given to work with. */
 export interface Setting {
@@ -52,19 +54,22 @@ export interface Target {
 export interface Bench {
   name: string
   title: string
-  unit: 'ms' | 'KiB'
+  unit: 'ms' | 'KiB' | '%'
   rounds: number
   /** All others are compared with the first. */
   peers: Peer[]
   targets?: Target[]
+  /** Its heading in the chart, where it is shown there. */
+  chart?: string
   /** Whatever happens. */
-  end?(): void
+  end?(): void | Promise<void>
 }
 
 export interface Result {
   name: string
   title: string
   unit: Bench['unit']
+  chart?: string
   rows: Row[]
   targets: {peer: string; words: string; limit: number; median: number; met: boolean}[]
 }
@@ -85,26 +90,83 @@ export const takesRoot = (): string | undefined => (process.getuid!() === 0 ? un
 
 export type Line = readonly [program: string, ...words: string[]]
 
+/** What runs now. */
+const running = new Set<ChildProcess>()
+let interrupt: NodeJS.Signals | undefined
+
+/** The signal that has interrupted us. What ran then was ended; what is started from then on cleans up. */
+export const interruption = (): NodeJS.Signals | undefined => interrupt
+
+/** Ctrl-C and TERM end what runs, and then whoever has begun something undoes it. */
+export function interruptible(): void {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      interrupt = signal
+      for (const child of running) child.kill('SIGTERM')
+    })
+}
+
+/** @throws when we were interrupted: between two steps of something long */
+export function goOn(): void {
+  if (interrupt) throw new Error(`ended by ${interrupt}`)
+}
+
+/** What is ended when we are interrupted. */
+export function started([program, ...words]: Line, options: SpawnOptions): ChildProcess {
+  const child = spawn(program, words, options)
+  running.add(child)
+  child.once('exit', () => running.delete(child))
+  return child
+}
+
+async function text(stream: NodeJS.ReadableStream): Promise<string> {
+  const parts: Buffer[] = []
+  for await (const part of stream) parts.push(part as Buffer)
+  return Buffer.concat(parts).toString()
+}
+
 /** Runs to the end. @returns what it printed @throws with what it said, when its status is not 0 */
-export function output([program, ...words]: Line): string {
-  const {status, signal, stdout, stderr, error} = spawnSync(program, words, {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    maxBuffer: 1 << 28,
-    encoding: 'utf8',
-  })
+export async function output(line: Line): Promise<string> {
+  const child = started(line, {stdio: ['ignore', 'pipe', 'pipe']})
+  const [stdout, stderr, [status, signal]] = await Promise.all([
+    text(child.stdout!),
+    text(child.stderr!),
+    once(child, 'close'),
+  ])
   if (status === 0) return stdout
   throw new Error(
-    `${program} ${words.join(' ').slice(0, 200)}: ${error?.message ?? signal ?? `status ${status}`}: ${stderr.slice(0, 500)}`,
+    `${line.join(' ').slice(0, 200)}: ${signal ?? `status ${status}`}: ${stderr.trimEnd().slice(0, 500)}`,
   )
 }
 
 /** A whole process, from spawn to exit. @returns milliseconds */
-export function time([program, ...words]: Line): number {
+export async function time(line: Line): Promise<number> {
   const begin = process.hrtime.bigint()
-  const {status} = spawnSync(program, words, {stdio: 'ignore'})
+  const [status] = await once(started(line, {stdio: 'ignore'}), 'exit')
   const end = process.hrtime.bigint()
-  if (status !== 0) throw new Error(`${program}: status ${status}`)
+  if (status !== 0) throw new Error(`${line[0]}: status ${status}`)
   return Number(end - begin) / 1e6
+}
+
+/** The most memory that a process has, of whatever it executes (VmHWM, proc_pid_status(5)). @returns KiB */
+export async function peakMemory(line: Line): Promise<number> {
+  const child = started(line, {stdio: 'ignore'})
+  const ended = once(child, 'exit')
+  let most = 0
+  while (child.exitCode === null && child.signalCode === null) {
+    most = Math.max(most, highWater(child.pid!))
+    await Promise.race([ended, sleep(5)])
+  }
+  if (child.exitCode !== 0) throw new Error(`${line[0]}: status ${child.exitCode}`)
+  return most
+}
+
+function highWater(pid: number): number {
+  try {
+    return Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0)
+  } catch {
+    return 0
+  }
 }
 
 /** A peer that is a line of words: `before` is not timed, `check` sees what it has left and printed. */
@@ -115,18 +177,21 @@ export function timed(
     before,
     check,
     ...rest
-  }: Pick<Peer, 'lacking' | 'rounds'> & {before?: () => void; check?: (stdout: string) => void} = {},
+  }: Pick<Peer, 'lacking' | 'rounds'> & {
+    before?: () => void | Promise<void>
+    check?: (stdout: string) => void | Promise<void>
+  } = {},
 ): Peer {
   return {
     name,
     ...rest,
-    check: () => {
-      before?.()
-      const stdout = output(line)
-      check?.(stdout)
+    check: async () => {
+      await before?.()
+      const stdout = await output(line)
+      await check?.(stdout)
     },
-    measure: () => {
-      before?.()
+    measure: async () => {
+      await before?.()
       return time(line)
     },
   }
@@ -137,7 +202,7 @@ const ascending = (list: number[]): number[] => list.toSorted((a, b) => a - b)
 
 /** Checks each peer, and then measures them in turns, so that whatever else the machine does slows all of them. */
 export async function run(bench: Bench, rounds = bench.rounds): Promise<Result> {
-  const {name, title, unit, targets = []} = bench
+  const {name, title, unit, chart, targets = []} = bench
   try {
     const lacking = new Map<Peer, string>()
     for (const peer of bench.peers) {
@@ -148,7 +213,10 @@ export async function run(bench: Bench, rounds = bench.rounds): Promise<Result> 
     const values = new Map(measured.map(peer => [peer, [] as number[]]))
     for (let round = 0; round < rounds; round++)
       for (const peer of measured)
-        if (round < (peer.rounds ?? rounds)) values.get(peer)!.push(await peer.measure())
+        if (round < (peer.rounds ?? rounds)) {
+          goOn()
+          values.get(peer)!.push(await peer.measure())
+        }
     const base = values.get(measured[0]!)!
     const rows = bench.peers.map((peer): Row => {
       const list = values.get(peer)
@@ -158,19 +226,20 @@ export async function run(bench: Bench, rounds = bench.rounds): Promise<Result> 
     // Without figures there is nothing to judge.
     const judgements = targets.map(target => judged(target, median))
     const known = judgements.filter(({limit, median}) => !Number.isNaN(limit + median))
-    return {name, title, unit, rows, targets: known}
+    return {name, title, unit, ...(chart !== undefined && {chart}), rows, targets: known}
   } finally {
-    bench.end?.()
+    await bench.end?.()
   }
 }
 
 /** hew's own results have to be right; a peer's that are not are no figure to compare with. */
 async function failure(peer: Peer): Promise<string | undefined> {
+  goOn()
   try {
     await peer.check()
     return undefined
   } catch (error) {
-    if (peer.name.startsWith('hew')) throw error
+    if (peer.name.startsWith('hew') || interrupt) throw error
     return `fails: ${(error as Error).message.split('\n')[0]}`
   }
 }

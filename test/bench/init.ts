@@ -22,8 +22,8 @@ echo $((10 * (end - begin)))`
 const WRITES =
   'mkdir other-procs; for pid in $(cat cgroup.procs); do echo $pid >other-procs/cgroup.procs; done 2>/dev/null; true'
 
-function milliseconds(count: number, line: string, then: string): number {
-  return Number(output([FRESH, 'busybox', '/bin/sh', '-c', LINE, 'sh', `${count}`, line, then]))
+async function milliseconds(count: number, line: string, then: string): Promise<number> {
+  return Number(await output([FRESH, 'busybox', '/bin/sh', '-c', LINE, 'sh', `${count}`, line, then]))
 }
 
 const onlyV2 = (): string | undefined =>
@@ -39,7 +39,7 @@ export function init({quick}: Setting): Iterable<Bench> {
     name,
     lacking,
     // With few: what is measured is checked as well.
-    check: () => void milliseconds(20, line, then),
+    check: async () => void (await milliseconds(20, line, then)),
     measure: () => milliseconds(count, line, then),
   })
   return [

@@ -2,15 +2,25 @@ import {bundle} from './enter.ts'
 import {type Bench, HEW, output, type Setting, takesRoot, timed} from './frame.ts'
 
 /** Limits for a container that runs. */
-export function* limit({folder}: Setting): Iterable<Bench> {
+export async function* limit({folder}: Setting): AsyncIterable<Bench> {
   const lacking = takesRoot()
   const sleep = ['sleep', '600']
   const name = `hew-bench-limit-${process.pid}`
-  const end = (): void => void output([HEW, 'rm', '-f', name])
+  const end = async (): Promise<void> => void (await output([HEW, 'rm', '-f', name]))
   if (!lacking)
-    output([HEW, 'enter', '--detach', '--name', name, '-r', bundle(folder, sleep), '--', ...sleep])
-  const check = (): void => {
-    const [container] = JSON.parse(output([HEW, 'ps', '--json', name])).containers
+    await output([
+      HEW,
+      'enter',
+      '--detach',
+      '--name',
+      name,
+      '-r',
+      await bundle(folder, sleep),
+      '--',
+      ...sleep,
+    ])
+  const check = async (): Promise<void> => {
+    const [container] = JSON.parse(await output([HEW, 'ps', '--json', name])).containers
     if (container.memoryLimitBytes !== 80 << 20) throw new Error(`the limit is ${container.memoryLimitBytes}`)
   }
   yield {

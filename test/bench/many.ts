@@ -1,7 +1,7 @@
 import {join} from 'node:path'
 import {STATE, type State} from '../../lib/containers/state.ts'
 import {bundle} from './enter.ts'
-import {type Bench, HEW, output, type Peer, type Setting, takesRoot, time} from './frame.ts'
+import {type Bench, goOn, HEW, output, type Peer, type Setting, takesRoot, time} from './frame.ts'
 import {memoryOf, PRIVATE, sum} from './memory.ts'
 
 /** What became of so many containers, each figure of one of them but for `look`. */
@@ -23,51 +23,59 @@ const average = (count: number, pids: number[], names: string[]): number =>
   sum(pids.map(pid => memoryOf(pid, names))) / count
 
 /** Names of containers that are there, of those that this bench makes: of the root that they are in. */
-function listed(root: string): string[] {
+async function listed(root: string): Promise<string[]> {
   const {containers}: {containers: {name: string | null; root: string | null}[]} = JSON.parse(
-    output([HEW, 'ps', '--json']),
+    await output([HEW, 'ps', '--json']),
   )
   return containers.flatMap(({name, root: its}) => (its === root && name !== null ? [name] : []))
 }
 
-function removeAll(root: string): void {
-  const names = listed(root)
-  if (names.length > 0) output([HEW, 'rm', '-f', ...names])
+/** Removes containers of a root. */
+export async function removeAll(root: string): Promise<void> {
+  const names = await listed(root)
+  if (names.length > 0) await output([HEW, 'rm', '-f', ...names])
 }
 
-/** Starts so many, looks at them, and removes them. */
-function cycle(count: number, plan: string, root: string): Cycle {
-  const started = process.hrtime.bigint()
-  const states = Array.from({length: count}, (): State => JSON.parse(output([HEW, 'replay', plan])))
-  const start = Number(process.hrtime.bigint() - started) / 1e6 / count
-  const names = listed(root)
-  if (names.length !== count) throw new Error(`${names.length} of ${count} containers run`)
-  const supervisors = states.map(({annotations}) => Number.parseInt(annotations[STATE.supervisor]!, 10))
-  const memory = average(count, supervisors, ['Pss'])
-  const alone = average(count, [...supervisors, ...states.map(({pid}) => pid!)], PRIVATE)
-  const look = time([HEW, 'ps', '--json'])
-  const end = time([HEW, 'rm', '-f', ...states.map(({id}) => id)]) / count
-  const left = listed(root)
-  if (left.length > 0) throw new Error(`${left.length} of ${count} containers are left`)
-  return {start, memory, alone, look, end}
+/** Starts so many, looks at them, and removes them, whatever happens. */
+async function cycle(count: number, plan: string, root: string): Promise<Cycle> {
+  try {
+    const states: State[] = []
+    const started = process.hrtime.bigint()
+    while (states.length < count) {
+      goOn()
+      states.push(JSON.parse(await output([HEW, 'replay', plan])))
+    }
+    const start = Number(process.hrtime.bigint() - started) / 1e6 / count
+    const names = await listed(root)
+    if (names.length !== count) throw new Error(`${names.length} of ${count} containers run`)
+    const supervisors = states.map(({annotations}) => Number.parseInt(annotations[STATE.supervisor]!, 10))
+    const memory = average(count, supervisors, ['Pss'])
+    const alone = average(count, [...supervisors, ...states.map(({pid}) => pid!)], PRIVATE)
+    const look = await time([HEW, 'ps', '--json'])
+    const end = (await time([HEW, 'rm', '-f', ...states.map(({id}) => id)])) / count
+    const left = await listed(root)
+    if (left.length > 0) throw new Error(`${left.length} of ${count} containers are left`)
+    return {start, memory, alone, look, end}
+  } finally {
+    await removeAll(root)
+  }
 }
 
 /** Containers in the background, few and many: what one costs stays the same. */
-export function many({folder, quick}: Setting): Iterable<Bench> {
-  const root = bundle(folder, ['sleep', '600'])
+export async function* many({folder, quick}: Setting): AsyncIterable<Bench> {
+  const root = await bundle(folder, ['sleep', '600'])
   const plan = join(folder, 'many.plan')
-  const cycles = new Map<number, Cycle>()
-  const of = (count: number): Cycle => {
-    if (!cycles.has(count)) cycles.set(count, cycle(count, plan, root))
-    return cycles.get(count)!
+  const cycles = new Map<number, Promise<Cycle>>()
+  const of = (count: number): Promise<Cycle> => {
+    const known = cycles.get(count) ?? cycle(count, plan, root)
+    cycles.set(count, known)
+    return known
   }
   const sizes = quick ? [2] : [50, 200, 1000]
   const [first = 0] = sizes
   const lacking = takesRoot()
-  if (lacking === undefined) {
-    output([HEW, 'enter', '--plan', plan, '-d', '-r', root, '--', 'sleep', '600'])
-    process.once('exit', () => removeAll(root))
-  }
+  if (lacking === undefined)
+    await output([HEW, 'enter', '--plan', plan, '-d', '-r', root, '--', 'sleep', '600'])
   const bench = (figure: keyof Cycle, title: string, unit: Bench['unit'], linear: number): Bench => ({
     name: `many, ${figure}`,
     title,
@@ -77,8 +85,8 @@ export function many({folder, quick}: Setting): Iterable<Bench> {
       (count): Peer => ({
         name: `hew, ${count}`,
         lacking,
-        check: () => void of(count),
-        measure: () => of(count)[figure],
+        check: async () => void (await of(count)),
+        measure: async () => (await of(count))[figure],
       }),
     ),
     targets: sizes.slice(1).map(count => ({
@@ -87,7 +95,7 @@ export function many({folder, quick}: Setting): Iterable<Bench> {
       atMost: median => 1.25 * median(`hew, ${first}`) * (count / first) ** linear,
     })),
   })
-  return [
+  yield* [
     bench('start', 'One of many containers starts: replay, detached', 'ms', 0),
     bench('memory', 'What waits beside one of many: its memory, and its part of what is shared', 'KiB', 0),
     bench('alone', 'What is private to one of many: its supervisor and its command', 'KiB', 0),

@@ -2,11 +2,12 @@ import {spawn} from 'node:child_process'
 import {readdirSync, readFileSync} from 'node:fs'
 import {setTimeout as sleep} from 'node:timers/promises'
 import {bundle, runtimes} from './enter.ts'
-import {type Bench, type Line, notInstalled, type Peer, type Setting, takesRoot} from './frame.ts'
+import {type Bench, goOn, type Line, notInstalled, type Peer, type Setting, takesRoot} from './frame.ts'
 
 const SLEEP = ['sleep', '60']
 
-function family(pid: number): number[] {
+/** A process, and what it has started. */
+export function family(pid: number): number[] {
   const tasks = readdirSync(`/proc/${pid}/task`)
   const children = tasks.flatMap(task =>
     readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
@@ -36,6 +37,7 @@ export const sum = (list: number[]): number => list.reduce((total, one) => total
 async function waiting(pid: number): Promise<number[]> {
   for (let i = 0; i < 100; i++) {
     await sleep(100)
+    goOn()
     const pids = family(pid)
     if (pids.some(isCommand)) return pids.filter(pid => !isCommand(pid))
   }
@@ -58,24 +60,26 @@ async function beside([program, ...words]: Line, names: string[], settle: number
 }
 
 /** What waits beside a container that sleeps. */
-export function memory({folder, quick}: Setting): Iterable<Bench> {
-  const root = bundle(folder, SLEEP)
-  return Object.entries(COUNTS).map(([words, names]): Bench => {
-    const peers = runtimes(folder, root).map(([name, line]): Peer => {
+export async function* memory({folder, quick}: Setting): AsyncIterable<Bench> {
+  const all = await runtimes(folder, await bundle(folder, SLEEP))
+  for (const [words, names] of Object.entries(COUNTS)) {
+    const peers = all.map(({name, line, around}): Peer => {
       const lacking = (name.startsWith('hew') ? undefined : notInstalled(name)) ?? takesRoot()
+      const whole = around(line(SLEEP))
       // hew gives back what it does not need once it has been quiet for a second.
-      const measure = () => beside(line(SLEEP), names, quick ? 0 : 1500)
-      return {name, lacking, check: async () => void (await beside(line(SLEEP), names, 0)), measure}
+      const measure = () => beside(whole, names, quick ? 0 : 1500)
+      return {name, lacking, check: async () => void (await beside(whole, names, 0)), measure}
     })
-    return {
+    yield {
       name: `memory, ${words}`,
       title: `What waits beside a sleeping container: ${words}`,
       unit: 'KiB',
       rounds: 3,
       peers,
       ...(words === 'private' && {
+        chart: 'Memory beside a sleeping container',
         targets: [{peer: 'hew enter', words: 'below unshare', atMost: median => median('unshare')}],
       }),
     }
-  })
+  }
 }

@@ -9,18 +9,18 @@ const ROOTS = {
 }
 
 /** A new root, beside a copy of one that is finished. */
-export function* mkroot({folder, quick}: Setting): Iterable<Bench> {
+export async function* mkroot({folder, quick}: Setting): AsyncIterable<Bench> {
   const root = join(folder, 'root')
   const model = join(folder, 'model')
   const before = (): void => rmSync(root, {recursive: true, force: true})
   // Both have to be roots that a container can be made of, in which these two run.
-  const check = (): void => {
-    const said = output([HEW, 'enter', '-r', root, '--', 'sh', '-c', 'ls -d /etc && echo inside'])
+  const check = async (): Promise<void> => {
+    const said = await output([HEW, 'enter', '-r', root, '--', 'sh', '-c', 'ls -d /etc && echo inside'])
     if (said !== '/etc\ninside\n') throw new Error(`in it was printed ${JSON.stringify(said)}`)
   }
   for (const [what, words] of Object.entries(ROOTS)) {
     rmSync(model, {recursive: true, force: true})
-    output([HEW, 'mkroot', '-q', model, ...words])
+    await output([HEW, 'mkroot', '-q', model, ...words])
     yield {
       name: `mkroot ${what}`,
       title: `A new root ${what}`,

@@ -61,37 +61,79 @@ export function table({title, unit, rows, targets}: Result): string {
   return [title, cells(unit, 'median', '10%', '90%', 'ratio'), ...rows.map(line), ...judged, ''].join('\n')
 }
 
-const ROW = 18
-const LEFT = 250
-const WIDE = 420
+interface Judged {
+  bench: string
+  peer: string
+  words: string
+  limit: number
+  median: number
+  unit: Result['unit']
+  met: boolean
+}
 
-/** A bar for each median; each bench has a scale of its own. */
+/** What was to be reached, of all benches. */
+export function targets(results: Result[]): Judged[] {
+  return results.flatMap(({title, unit, targets}) => targets.map(target => ({bench: title, unit, ...target})))
+}
+
+/** The same as a table. */
+export function targetTable(results: Result[]): string {
+  const all = targets(results)
+  const rows = all.map(({bench, peer, words, limit, median, unit, met}) =>
+    [
+      met ? 'met   ' : 'MISSED',
+      `${peer}: ${words}`.padEnd(62),
+      figure(median).padStart(8),
+      figure(limit).padStart(8),
+      unit.padEnd(4),
+      bench,
+    ].join(' '),
+  )
+  const missed = all.filter(({met}) => !met).length
+  const head = `Targets: ${all.length - missed} met, ${missed} missed`
+  return [head, `${' '.repeat(70)}${'is'.padStart(8)} ${'at most'.padStart(8)}`, ...rows, ''].join('\n')
+}
+
+const ROW = 19
+const COLUMN = 440
+const LABEL = 150
+const BAR = 190
+
+/** Whatever the page behind it is, light or dark: both colours and the text are between. */
+const STYLE = `text{font:12px system-ui,sans-serif;fill:#7d8590}.title{font-size:13px;font-weight:600}.hew{fill:#e8590c}.other{fill:#8b949e;fill-opacity:.55}text.hew{fill:#e8590c;fill-opacity:1}`
+
+/** A panel for each bench that is to be shown, two beside each other; each has a scale of its own. */
 export function chart(results: Result[], where: string): string {
+  const shown = results.filter(({chart}) => chart !== undefined)
   const parts: string[] = []
-  let y = 24
-  const text = (x: number, what: string, more = ''): void => {
-    parts.push(`<text x="${x}" y="${y}"${more}>${escaped(what)}</text>`)
+  const bottoms = [0, 0]
+  for (const result of shown) {
+    const column = bottoms[0]! <= bottoms[1]! ? 0 : 1
+    const [drawn, height] = panel(result)
+    parts.push(`<g transform="translate(${column * COLUMN} ${bottoms[column]})">\n${drawn}\n</g>`)
+    bottoms[column]! += height
   }
-  for (const {title, unit, rows} of results) {
-    const shown = rows.filter(row => row.median !== undefined)
-    const most = Math.max(...shown.map(({median}) => median!))
-    text(8, title, ' font-weight="bold"')
-    y += ROW + 4
-    for (const {peer, median} of shown) {
-      const width = Math.max(1, (median! / most) * WIDE)
-      const color = peer.startsWith('hew') ? '#d9480f' : '#868e96'
-      text(LEFT - 8, peer, ' text-anchor="end"')
-      parts.push(
-        `<rect x="${LEFT}" y="${y - 11}" width="${width.toFixed(1)}" height="${ROW - 5}" fill="${color}"/>`,
-      )
-      text(LEFT + width + 6, `${figure(median!)} ${unit}`)
-      y += ROW
-    }
-    y += ROW
-  }
-  text(8, where, ' font-size="10"')
-  // Gray is read on white and on black.
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${LEFT + WIDE + 100}" height="${y + 12}" font-family="sans-serif" font-size="12" fill="#7a7a7a">\n${parts.join('\n')}\n</svg>\n`
+  const height = Math.max(...bottoms) + 22
+  const caption = `<text x="8" y="${height - 8}" style="font-size:10px">${escaped(where)}</text>`
+  const open = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * COLUMN} ${height}" width="${2 * COLUMN}" height="${height}">`
+  return `${open}\n<style>${STYLE}</style>\n${parts.join('\n')}\n${caption}\n</svg>\n`
+}
+
+function panel({chart = '', unit, rows}: Result): [drawn: string, height: number] {
+  const measured = rows.filter(row => row.median !== undefined)
+  const most = Math.max(...measured.map(({median}) => median!))
+  const bars = measured.map(({peer, median}, i) => {
+    const y = 34 + i * ROW
+    const width = Math.max(1.5, (median! / most) * BAR)
+    const kind = peer.startsWith('hew') ? 'hew' : 'other'
+    return [
+      `<text x="${LABEL}" y="${y + 10}" text-anchor="end"${kind === 'hew' ? ' class="hew"' : ''}>${escaped(peer)}</text>`,
+      `<rect x="${LABEL + 8}" y="${y}" width="${width.toFixed(1)}" height="${ROW - 6}" rx="2" class="${kind}"/>`,
+      `<text x="${(LABEL + 14 + width).toFixed(1)}" y="${y + 10}">${figure(median!)} ${unit}</text>`,
+    ].join('')
+  })
+  const title = `<text x="8" y="22" class="title">${escaped(chart)}</text>`
+  return [[title, ...bars].join('\n'), 34 + measured.length * ROW + 12]
 }
 
 function escaped(text: string): string {

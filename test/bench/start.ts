@@ -13,6 +13,7 @@ export function start({folder}: Setting): Iterable<Bench> {
     {
       name: 'start',
       title: 'Start',
+      chart: 'Start',
       unit: 'ms',
       rounds: 60,
       peers: [

@@ -18,7 +18,7 @@ requires(
     '--quick',
     '--into',
     folder,
-    'start,enter,replay,limit,mkroot,copy,ps,many',
+    'start,enter,replay,limit,mkroot,copy,ps,watch,many',
   )
   assert.is(stderr, '')
   assert.is(status, 0)
@@ -29,7 +29,7 @@ requires(
     for (const {peer, median, lacking} of rows) assert.ok(median > 0 || lacking, `${title}: ${peer}`)
     assert.ok(rows.some(({peer, median}: {peer: string; median: number}) => /^hew/.test(peer) && median > 0))
   }
-  assert.match(readFileSync(join(folder, 'bench.svg'), 'utf8'), /<rect .*#d9480f.*<\/svg>\n$/s)
+  assert.match(readFileSync(join(folder, 'bench.svg'), 'utf8'), /<rect .*class="hew".*<\/svg>\n$/s)
 })
 
 test('a bench that is not there', () => {
