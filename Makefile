@@ -5,6 +5,7 @@
 # make lint    types, style, shell scripts, C warnings
 # make bench   how fast it is, beside others; with ONLY=start,copy: only that. INSTALL=no: beside those that are there
 # make seeds   lib/stage/seeds.h, for another Node
+# make chart   the README's chart of it, of a whole run: on a machine that does nothing else
 # make release dist/hew-VERSION-linux-x64.xz, and its checksum
 # make man     dist/man, a page for hew and one for each command
 # make guest   a shell in the test kernel, where cgroups are v2; with CMD='...': that command
@@ -39,7 +40,7 @@ LINT_PACKAGES := $(BUILD_PACKAGES) shellcheck
 BENCH_PACKAGES := bubblewrap crun dracut-core pax-utils procps python3-pyelftools runc util-linux
 
 .DELETE_ON_ERROR:
-.PHONY: all demo man picture seeds test lint bench release guest clean test-packages lint-packages release-packages
+.PHONY: all demo man picture seeds test lint bench chart release guest clean test-packages lint-packages release-packages
 
 all: dist/hew lib/demo/demo.svg
 
@@ -67,6 +68,9 @@ man: $(INSTALLED)
 bench: dist/hew
 	$(if $(filter no,$(INSTALL)),,$(call packages,$(BENCH_PACKAGES),a peer less))
 	@$(TSX) test/bench/bench.ts $(ONLY)
+
+chart: bench
+	@cp dist/bench.svg test/bench/chart.svg
 
 # The filter makes the addresses of calls alike: a tenth less.
 release: dist/hew release-packages

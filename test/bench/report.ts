@@ -119,8 +119,10 @@ export function chart(results: Result[], where: string): string {
   return `${open}\n<style>${STYLE}</style>\n${parts.join('\n')}\n${caption}\n</svg>\n`
 }
 
-function panel({chart = '', unit, rows}: Result): [drawn: string, height: number] {
-  const measured = rows.filter(row => row.median !== undefined)
+function panel({name, chart = '', unit, rows}: Result): [drawn: string, height: number] {
+  // What a start takes has a panel of its own.
+  const compared = rows.filter(({peer}) => name === 'start' || peer !== 'hew --version')
+  const measured = compared.filter(row => row.median !== undefined)
   const most = Math.max(...measured.map(({median}) => median!))
   const bars = measured.map(({peer, median}, i) => {
     const y = 34 + i * ROW
