@@ -154,7 +154,7 @@ function copies(
   {words, root, model, needed, into, title, before, gone, check, start}: Made,
   rounds: number,
 ): Omit<Bench, 'rounds'> {
-  const few = words.length > 20 ? 1 : rounds
+  const few = Math.min(rounds, Math.ceil(100 / words.length))
   const dracut = [DRACUT, '-D', root, '-l', '-a', ...words] as const
   const lddtree = [...LDDTREE, '--copy-to-tree', root, ...words] as const
   const slow = [
