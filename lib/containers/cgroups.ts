@@ -1,6 +1,6 @@
 import * as fs from 'node:fs'
 import {cgroupOf, hierarchies} from '../cgroups/hierarchies.ts'
-import {words} from '../kernel.ts'
+import {tree} from '../cgroups/members.ts'
 import {pause} from '../pause.ts'
 
 /** What tells, from where we are, that a cgroup is where hew makes cgroups: below a hierarchy's root, and none that we are in. */
@@ -13,23 +13,6 @@ export function ownership(): (directory: string) => boolean {
 /** Those of a container's cgroups that are where hew makes cgroups. */
 export function ownCgroups(directories: string[]): string[] {
   return directories.length === 0 ? [] : directories.filter(ownership())
-}
-
-/** A cgroup with all those below it, these first; none when it is gone. */
-function tree(directory: string): string[] {
-  try {
-    const below = fs.readdirSync(directory, {withFileTypes: true}).filter(entry => entry.isDirectory())
-    return [...below.flatMap(({name}) => tree(`${directory}/${name}`)), directory]
-  } catch {
-    return []
-  }
-}
-
-/** The processes in cgroups, and in those below them. */
-export function processesIn(directories: string[]): number[] {
-  const lists = directories.flatMap(tree).map(directory => words(`${directory}/cgroup.procs`))
-  // 0: a process of another PID namespace.
-  return [...new Set(lists.flat().map(Number))].filter(pid => pid > 0)
 }
 
 /** How long the kernel may take to bury the dead: a core dump, an exit that waits for a disk. */

@@ -601,7 +601,7 @@ family() {
   },
   gather: {
     does: 'gather FROM TO PID CGROUP...: the family of PID, and what is in other cgroups, again and again until none is left: they fork\nmeanwhile, and end',
-    needs: ['family', 'refuse'],
+    needs: ['family', 'processes', 'refuse'],
     text: `
 gather() {
     from=$1
@@ -614,7 +614,7 @@ gather() {
         rounds=$((rounds + 1))
         [ "$rounds" -le 1000 ] || refuse "cannot move the process$left to $to"
         all=" $(family "$first" | tr '\\n' ' ')"
-        for cgroup; do all="$all$(tr '\\n' ' ' <"$cgroup/cgroup.procs")"; done
+        if [ $# -gt 0 ]; then all="$all$(processes "$@" | tr '\\n' ' ')"; fi
         left=
         for pid in $(cat "$from/cgroup.procs"); do
             case $all in
