@@ -53,8 +53,8 @@ function isAbandoned(name: string, prefix: string): boolean {
  * Cleans up after containers whose supervisor was killed, or that died with the machine: processes, cgroups, a root that was
  * to go at the end, the state. Several may sweep at once.
  */
-export function sweep(states = stateDirectory()): Swept[] {
-  return namesIn(states).flatMap(name => {
+export function sweep(states = stateDirectory(), names = namesIn(states)): Swept[] {
+  return names.flatMap(name => {
     const grave = name.startsWith('.')
       ? takeOver(states, name)
       : take(states, name, ({life}) => life === 'dead')
@@ -62,14 +62,17 @@ export function sweep(states = stateDirectory()): Swept[] {
   })
 }
 
-/** The containers that have a state here; what died is swept before. */
+/** The containers that have a state here; what died is swept. One that dies meanwhile is still among them. */
 export function current(states = stateDirectory()): Containers {
-  const found = containers(states)
-  const sound = found.containers.filter(({life}) => life !== 'dead').length + found.broken.length
+  const {containers: all, broken} = containers(states)
+  const alive = all.filter(({life}) => life !== 'dead')
+  const sound = new Set([...alive, ...broken].map(({id}) => id))
   // Names of work in progress, or that was cut off, are among them.
-  if (namesIn(states).length === sound) return found
-  sweep(states)
-  return containers(states)
+  sweep(
+    states,
+    namesIn(states).filter(name => !sound.has(name)),
+  )
+  return {containers: alive, broken}
 }
 
 /** Removes the state of a container that does not run, with its cgroups. Undefined: somebody else did, or it is another's by now. */

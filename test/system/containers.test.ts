@@ -72,7 +72,24 @@ async function start(script: string, options: string[] = [], input = document): 
 
 /** `hew wait` has found its container: it waits by a process of the stage. */
 const waits = ({pid}: ChildProcess): Promise<void> =>
-  until('hew wait waits', () => fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8') !== '', 20)
+  until(
+    'hew wait waits',
+    () =>
+      fs
+        .readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+        .split(' ')
+        .some(child => child && /\0wait /.test(commandLine(child))),
+    20,
+  )
+
+/** Empty when it has just ended. */
+function commandLine(pid: string): string {
+  try {
+    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  } catch {
+    return ''
+  }
+}
 
 const cgroupsOf = (id: string): string => run('find', ['/sys/fs/cgroup', '-type', 'd', '-name', id]).stdout
 
