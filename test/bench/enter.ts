@@ -80,7 +80,6 @@ export async function* enter({folder}: Setting): AsyncIterable<Bench> {
         words: 'at most the start and 8 ms',
         atMost: median => median('hew --version') + 8,
       },
-      {peer: 'hew replay', words: 'at most as long as bwrap', atMost: median => median('bwrap')},
     ],
   }
 }
