@@ -19,6 +19,9 @@ static struct {
 } hints[MAX_HINTS];
 static int hint_count;
 
+/* The line that a person types instead of the step that is being done. */
+static const char *explaining;
+
 void say_as(const char *as) { name = as; }
 
 const char *said_as(void) { return name; }
@@ -37,6 +40,8 @@ void hint(int error, const char *text) {
 void hints_forget(void) { hint_count = 0; }
 
 void hints_become_words(void) {
+    if (explaining) words_before((const char *const[]){"explain", explaining, NULL});
+    explaining = NULL;
     while (hint_count > 0) {
         char number[16];
         hint_count--;
@@ -44,9 +49,6 @@ void hints_become_words(void) {
         words_before((const char *const[]){"hint", number, hints[hint_count].text, NULL});
     }
 }
-
-/* The line that a person types instead of the step that is being done. */
-static const char *explaining;
 
 void explain(const char *text) { explaining = text; }
 

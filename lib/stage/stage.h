@@ -53,7 +53,7 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A sentence for the user if the next step fails with this errno (0: any). */
 void hint(int error, const char *text);
 void hints_forget(void);
-/* They are for the step whose words come next. */
+/* They, and the line that is to be said, are for the step whose words come next. */
 void hints_become_words(void);
 /* The line that a person types instead of the next step; it is said with what came of it. */
 void explain(const char *text);

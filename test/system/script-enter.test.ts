@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert'
 import {
   HEW,
   HOSTILE,
+  hew,
   IN_GUEST,
   type Outcome,
   readyForLimits,
@@ -294,6 +295,15 @@ process.on('exit', () => {
   for (const name of names) run(HEW, ['rm', '-f', name])
 })
 
+/** A container in the background. */
+function begin(options: string[] = [], as: Spawning = {}): string {
+  const name = `${UNIQUE}-${names.length}`
+  names.push(name)
+  const begun = run(HEW, ['enter', '-d', '--name', name, ...r, ...options, '--', 'sleep', '600'], as)
+  assert.is(begun.status, 0, begun.stderr)
+  return name
+}
+
 /** A container in the background, and what joins it: by the command, and by its script. */
 function sameJoined(
   options: string[],
@@ -301,10 +311,7 @@ function sameJoined(
   as: Spawning = {},
   shells = SHELLS.slice(0, 1),
 ): string {
-  const name = `${UNIQUE}-${names.length}`
-  names.push(name)
-  const begun = run(HEW, ['enter', '-d', '--name', name, ...r, ...options, '--', 'sleep', '600'], as)
-  assert.is(begun.status, 0, begun.stderr)
+  const name = begin(options, as)
   const script = sameBeside(name, words, as, shells)
   run(HEW, ['rm', '-f', name], as)
   return script
@@ -342,6 +349,24 @@ asRoot('enter -t: namespaces, cgroups, root, ids, capabilities and environment a
   )
   sameJoined(['--share', 'user,net'], ['-u', '7', '-w', '/var'])
   sameJoined(['--cap-drop', 'ALL'])
+})
+
+asRoot('enter -t --explain: the line that joins, in its place, and what came of it', () => {
+  const name = begin()
+  const {pid} = JSON.parse(hew('ps', '--json', name).stdout).containers[0]
+  const told = hew('enter', '-t', name, '--explain', '--', 'sh', '-c', 'exit 3')
+  assert.is(told.status, 3)
+  assert.match(
+    told.stderr,
+    new RegExp(`^hew enter: nsenter --target ${pid} --all --root {2}# ok\nhew enter: setpriv `, 'm'),
+  )
+  const [line] = /nsenter .*(?= {2}# ok$)/m.exec(told.stderr)!
+  assert.is(run('sh', ['-c', `${line} hostname`]).stdout, `${UNIQUE}\n`)
+  const others = hew('enter', '-t', `${process.ppid}`, '--explain', '-w', '/nowhere', '--', 'true')
+  assert.match(
+    others.stderr,
+    /^hew enter: nsenter --target \d+ --all --root --wd {2}# ok\nhew enter: cd \/nowhere {2}# /m,
+  )
 })
 
 asRoot('enter -t of an ordinary user; of any process, with its directory; one that is gone', async () => {
