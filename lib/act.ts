@@ -1,3 +1,4 @@
+import type {Swept} from './containers/sweep.ts'
 import {HewError, reason} from './errors.ts'
 import {visible} from './shell.ts'
 import type {Faces, Typed} from './step.ts'
@@ -28,6 +29,8 @@ const table: ActTable<Kinds> = {...actSteps, ...livingSteps}
 export interface Tally {
   /** Processes that were moved. */
   moved: Set<string>
+  /** Containers that had died. */
+  swept: Swept[]
 }
 
 function faces(act: Act): ActFaces<Act> {
@@ -47,7 +50,7 @@ export function actLines(acts: Act[]): Typed[] {
  * @throws HewError what failed, behind its line where these are told
  */
 export function perform(acts: Act[], tell?: (line: string) => void): Tally {
-  const tally: Tally = {moved: new Set()}
+  const tally: Tally = {moved: new Set(), swept: []}
   const undo: (() => void)[] = []
   for (const act of acts) {
     const line = tell ? visible([faces(act).shell(act)].flat().map(typed).join('; ')) : ''

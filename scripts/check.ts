@@ -20,6 +20,7 @@ export default command(
       'With --json, one object: hew (its version), works (true or false), machine (system, kernel, uid, contained), and checks, a list of: id, group, title, status (fine, limited or missing), needed (whether `hew enter` takes it), found, and, where something is to be said, means and fix. Ids stay as they are; more may come.',
       'Exit status: 0 when `hew enter` works here, 1 when something that it takes is missing.',
     ],
+    changesNothing: true,
     options,
     examples: [
       ['hew check', 'what this machine can do'],

@@ -14,6 +14,7 @@ export default command(
       'Prints a script for the shell that is named. It completes commands, options and their values, programs, paths, and the names of containers, also behind the links that `hew link` makes.',
       'For good: in bash, a line `eval "$(hew completion bash)"` in ~/.bashrc; in zsh the same with zsh in ~/.zshrc, behind compinit; in fish, \'hew completion fish > ~/.config/fish/completions/hew.fish\'.',
     ],
+    changesNothing: true,
     options: {},
     examples: [
       ['eval "$(hew completion bash)"', 'in this bash, from now on'],

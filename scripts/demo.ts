@@ -24,6 +24,7 @@ export default command(
       'What takes root, or a program that is not here, is not typed, and the reason is said.',
       'Exit status: 0 when each line did what it says, else 1.',
     ],
+    changesNothing: true,
     options,
     examples: [
       ['hew demo', 'the lesson'],

@@ -17,6 +17,7 @@ export default command(
       'Prints what the command of a detached container has written to its stdout and stderr; of a long log, what is left of it.',
       'In a terminal control characters are shown and not sent, since the container could make the terminal do things; --raw sends them. A pipe or a file gets every byte as it was written.',
     ],
+    changesNothing: true,
     options: {
       follow: {short: 'f', help: 'go on with what it writes, until it ends'},
       raw: {help: 'control characters to the terminal, too: only for a container that you trust'},

@@ -27,6 +27,7 @@ export default command(
       'Containers that hew made, and processes that were isolated by hand: those with a PID namespace of their own, or with a mount namespace and a root of their own. A PID is that of any process in a container. Behind a pipe it shows the container whose state document comes through.',
       'INSIDE and USER are the PID and the user as the container itself sees them, %CPU is over the whole life of the process.',
     ],
+    changesNothing: true,
     options,
     examples: [
       ['hew ps', 'every container'],

@@ -2,11 +2,11 @@ import type {Act} from '../lib/act.ts'
 import {CHANGES, command} from '../lib/cli/command.ts'
 import {named} from '../lib/cli/containers.ts'
 import {write} from '../lib/cli/output.ts'
-import {done} from '../lib/cli/perform.ts'
+import {counted, done, type Given} from '../lib/cli/perform.ts'
 import {stateDirectory} from '../lib/containers/directory.ts'
 import {rootOf} from '../lib/containers/remove.ts'
 import {containers} from '../lib/containers/state.ts'
-import {discard, sweep} from '../lib/containers/sweep.ts'
+import {stale} from '../lib/containers/sweep.ts'
 import {HewError, UsageError} from '../lib/errors.ts'
 
 export default command(
@@ -32,30 +32,23 @@ export default command(
       ['hew rm web', 'web has ended'],
       ['hew rm -f --root web', 'it runs: nothing is left of it'],
     ],
-    run: ({options: {force, root, stale, ...given}, operands}) => {
-      if (given['dry-run'] && stale)
-        throw new UsageError('--dry-run: name what is to be removed: --stale finds out as it works')
-      if (stale) return cleanUp(operands)
+    run: async ({options: {force, root, stale: dead, ...given}, operands}) => {
+      if (dead) return cleanUp(operands, given)
       const broken = force ? brokenAmong(operands) : []
-      if (given['dry-run'] && broken.length > 0)
-        throw new UsageError(
-          `--dry-run: the state of ${broken[0]} is broken, and says nothing of a container`,
-        )
-      for (const id of broken) discard(stateDirectory(), id)
       const names = operands.filter(word => !broken.includes(word))
-      if (names.length === 0 && broken.length > 0) return
-      const all = named(names)
+      const all = names.length === 0 && broken.length > 0 ? [] : named(names)
       const others = root ? containers().containers.filter(({id}) => !all.some(one => one.id === id)) : []
       const targets = all.map(container => ({container, made: root ? rootOf(container, others) : undefined}))
       for (const {id, life} of all) if (!force) hasEnded(id, life)
       const as = 'hew rm'
       const alive = all.filter(({life}) => life === 'alive')
       const acts: Act[] = [
+        ...broken.map(id => ({do: 'discard', states: stateDirectory(), id}) as const),
         // All of them before the first root goes: they may share it.
         ...(alive.length > 0 ? [{do: 'end-now', containers: alive, as} as const] : []),
         ...targets.map(target => ({do: 'remove-container', ...target, as}) as const),
       ]
-      return done(acts, ['hew rm', ...all.map(({id}) => id)].join(' '), given)
+      await done(acts, ['hew rm', ...broken, ...all.map(({id}) => id)].join(' '), given)
     },
   },
   import.meta,
@@ -74,9 +67,10 @@ function brokenAmong(words: string[]): string[] {
   return broken.map(({id}) => id).filter(id => words.includes(id))
 }
 
-function cleanUp(operands: string[]): void {
+async function cleanUp(operands: string[], given: Given): Promise<void> {
   if (operands.length > 0) throw new UsageError('--stale finds by itself what has died: name none')
-  const swept = sweep()
+  const acts = stale().map(one => ({do: 'sweep', ...one}) as const)
+  const swept = (await counted(acts, 'hew rm --stale', given))?.swept ?? []
   write(1, swept.map(({id, left}) => `${left.length > 0 ? 'not removed' : 'removed'} ${id}\n`).join(''))
   const left = swept.flatMap(({id, left}) => left.map(why => `${id}: ${why}`))
   if (left.length > 0) throw new HewError(left.join('\n'))

@@ -12,6 +12,7 @@ export default command(
       "Waits for the end of each container, and prints how it ended as `enter --verdict` does: a line of JSON each, with the container's id; to a terminal in words.",
       "Exit status: that of the last container's command; 125 when nobody knows it, because its supervisor was killed.",
     ],
+    changesNothing: true,
     options: {json: {help: 'JSON to a terminal, too'}},
     examples: [
       ['hew wait web; echo $?', 'as if web had run in the foreground'],

@@ -10,6 +10,8 @@ export interface Command<O extends Options = Options> {
   /** Paragraphs for `hew help NAME`. */
   description: string[]
   options: O
+  /** Whatever it does, nothing is another afterwards. Every other command has the options CHANGES. */
+  changesNothing?: true
   /** Options end at the first operand, since a command with options of its own follows. */
   stopEarly?: true
   /** A line to type, and what it does. */

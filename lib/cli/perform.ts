@@ -1,11 +1,11 @@
-import type {Act} from '../act.ts'
+import type {Act, Tally} from '../act.ts'
 import {HewError} from '../errors.ts'
 import {explaining} from '../launch.ts'
 import {lines, type Plan, refusal} from '../step.ts'
 import {write} from './output.ts'
 
 /** What CHANGES (command.ts) gives. */
-interface Given {
+export interface Given {
   'dry-run': boolean
   explain: boolean
 }
@@ -40,7 +40,15 @@ export async function dryActs(acts: Act[], title: string, document?: string): Pr
 
 /** Does the acts of a command that prints nothing, or prints them as a script. */
 export async function done(acts: Act[], title: string, given: Given): Promise<void> {
-  if (given['dry-run']) return dryActs(acts, title)
+  await counted(acts, title, given)
+}
+
+/** The same, with what was counted; undefined when nothing was done. */
+export async function counted(acts: Act[], title: string, given: Given): Promise<Tally | undefined> {
+  if (given['dry-run']) {
+    await dryActs(acts, title)
+    return undefined
+  }
   const {perform} = await import('../act.ts')
-  perform(acts, telling(title.split(' ', 2).join(' '), given))
+  return perform(acts, telling(title.split(' ', 2).join(' '), given))
 }

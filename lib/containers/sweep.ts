@@ -1,10 +1,10 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import {removable} from '../container/plan.ts'
-import type {Configuration} from '../document/oci.ts'
+import {type Made, removable} from '../container/plan.ts'
 import {HewError, reason} from '../errors.ts'
 import {removeRoot} from '../root/remove.ts'
 import {removeAbandoned} from './abandoned.ts'
+import {ownCgroups} from './cgroups.ts'
 import {stateDirectory} from './directory.ts'
 import {fateOf, type Identity, ownIdentity} from './process.ts'
 import {
@@ -54,12 +54,15 @@ function isAbandoned(name: string, prefix: string): boolean {
  * to go at the end, the state. Several may sweep at once.
  */
 export function sweep(states = stateDirectory(), names = namesIn(states)): Swept[] {
-  return names.flatMap(name => {
-    const grave = name.startsWith('.')
-      ? takeOver(states, name)
-      : take(states, name, ({life}) => life === 'dead')
-    return grave === undefined ? [] : bury(grave, states, name)
-  })
+  return names.flatMap(name => sweepOne(states, name) ?? [])
+}
+
+/** The same of one directory of a state. Undefined: it is none that died, or somebody else was faster. */
+export function sweepOne(states: string, name: string): Swept | undefined {
+  const grave = name.startsWith('.')
+    ? takeOver(states, name)
+    : take(states, name, ({life}) => life === 'dead')
+  return grave === undefined ? undefined : bury(grave, states, name)
 }
 
 /** The containers that have a state here; what died is swept. One that dies meanwhile is still among them. */
@@ -73,6 +76,36 @@ export function current(states = stateDirectory()): Containers {
     namesIn(states).filter(name => !sound.has(name)),
   )
   return {containers: alive, broken}
+}
+
+/** What a sweep would clean up. */
+export interface Stale {
+  /** The directory of its state, and its name there. */
+  states: string
+  name: string
+  cgroups: string[]
+  /** The root of mkroot --rm. */
+  root?: {path: string; made: Made}
+}
+
+/** What a sweep would clean up now. Changes nothing. */
+export function stale(states = stateDirectory()): Stale[] {
+  return namesIn(states).flatMap((name): Stale[] => {
+    const state = name.startsWith('.') ? buriedState(`${states}/${name}`) : deadAt(`${states}/${name}`, name)
+    const left = name.startsWith('.') ? isLeftover(name, state) : state !== undefined
+    if (!left) return []
+    const root = state && rootToGo(`${states}/${name}`, states)
+    return [{states, name, cgroups: state ? cgroupsToGo(state, states) : [], ...(root && {root})}]
+  })
+}
+
+function deadAt(directory: string, id: string): Container | undefined {
+  try {
+    const container = containerAt(directory, id)
+    return container?.life === 'dead' ? container : undefined
+  } catch {
+    return undefined // broken: told by whoever lists it
+  }
 }
 
 /** Removes the state of a container that does not run, with its cgroups. Undefined: somebody else did, or it is another's by now. */
@@ -127,10 +160,15 @@ function take(states: string, id: string, fit: (container: Container) => boolean
 
 /** What a process that is gone has left in the middle of its work. */
 function takeOver(states: string, name: string): string | undefined {
+  return isLeftover(name, buriedState(`${states}/${name}`))
+    ? outOfSight(states, `${states}/${name}`)
+    : undefined
+}
+
+function isLeftover(name: string, state: Stated | undefined): boolean {
   const prefix = ['.new-', '.old-'].find(prefix => name.startsWith(prefix))
-  if (prefix === undefined || !isAbandoned(name, prefix)) return undefined
-  const state = buriedState(`${states}/${name}`)
-  return state && fateOf(state.supervisor) === 'foreign' ? undefined : outOfSight(states, `${states}/${name}`)
+  if (prefix === undefined || !isAbandoned(name, prefix)) return false
+  return state === undefined || fateOf(state.supervisor) !== 'foreign'
 }
 
 /** Renames a directory that is ours to take; undefined when others were faster. */
@@ -164,14 +202,27 @@ function buriedState(grave: string) {
 function bury(grave: string, states: string, name: string): Swept {
   const state = buriedState(grave)
   const left: string[] = []
-  // After a reboot, and in another container, the paths of cgroups are those of others.
-  if (state && state.supervisor.boot === ownIdentity().boot && fateOf(state.supervisor) !== 'foreign')
-    left.push(...removeAbandoned(state, () => livingBeside(states)))
+  if (state && isJudged(state)) left.push(...removeAbandoned(state, () => livingBeside(states)))
   if (left.length === 0) {
-    removeRootOf(grave, states)
+    const root = rootToGo(grave, states)
+    if (root) removeRoot(root.path, root.made, 'hew')
     fs.rmSync(grave, {recursive: true, force: true})
   }
   return {id: state?.id ?? name, left}
+}
+
+type Stated = NonNullable<ReturnType<typeof buriedState>>
+
+/** After a reboot, and in another container, the paths of cgroups are those of others. */
+const isJudged = ({supervisor}: Stated): boolean =>
+  supervisor.boot === ownIdentity().boot && fateOf(supervisor) !== 'foreign'
+
+/** Those that no living container has. */
+function cgroupsToGo(state: Stated, states: string): string[] {
+  const {cgroups} = state
+  if (cgroups.length === 0 || !isJudged(state)) return []
+  const others = livingBeside(states)
+  return ownCgroups(cgroups).filter(at => !others.some(other => other.cgroups.includes(at)))
 }
 
 function livingBeside(states: string): Container[] {
@@ -179,18 +230,15 @@ function livingBeside(states: string): Container[] {
 }
 
 /** The root of mkroot --rm, which the supervisor would have removed. */
-function removeRootOf(grave: string, states: string): void {
-  let configuration: Configuration
-  let made: ReturnType<typeof removable>
+function rootToGo(grave: string, states: string): Stale['root'] {
   try {
-    configuration = configurationOf({directory: grave})
-    made = removable(configuration)
+    const configuration = configurationOf({directory: grave})
+    const [made, path] = [removable(configuration), configuration.root?.path]
+    // Its supervisor has removed it, unless that was killed.
+    if (made === undefined || !path?.startsWith('/') || !fs.existsSync(path)) return undefined
+    if (livingBeside(states).some(({root}) => root === path)) return undefined
+    return {path, made}
   } catch {
-    return
+    return undefined // none, or broken
   }
-  const at = configuration.root?.path
-  // Its supervisor has removed it, unless that was killed.
-  if (made === undefined || !at?.startsWith('/') || !fs.existsSync(at)) return
-  if (livingBeside(states).some(({root}) => root === at)) return
-  removeRoot(at, made, 'hew')
 }

@@ -2,7 +2,7 @@ import * as fs from 'node:fs'
 import {capabilitiesOf, mask} from '../container/capabilities.ts'
 import {echo, inRoot, quote} from '../shell.ts'
 import type {Table} from '../step.ts'
-import {before, call, callEach, type Line, type Reasoned, unchecked} from './line.ts'
+import {before, call, callEach, type Line, type Reasoned, typed, unchecked} from './line.ts'
 
 /** The namespaces of namespaces(7) that clone can make; `cgroup` comes by `unshare`, once its cgroup is joined. */
 export type CloneKind = 'mnt' | 'uts' | 'ipc' | 'net' | 'pid' | 'user' | 'time'
@@ -305,7 +305,8 @@ export const containerSteps: Table<ContainerSteps> = {
   'on-exit-remove': {
     because: 'The root goes when the container has ended. rm(1)',
     shell: s => ({
-      atEnd: `[ "$(stat -c %d:%i ${quote(s.path)})" != ${s.dev}:${s.ino} ] || rm -rf --one-file-system ${quote(s.path)}`,
+      atEnd: typed(call('remove_tree', s.path, `${s.dev}:${s.ino}`)),
+      name: 'remove_tree',
     }),
     words: s => [s.path, `${s.dev}`, `${s.ino}`],
     check: unchecked,

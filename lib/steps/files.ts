@@ -141,8 +141,7 @@ export const fileSteps: Table<FileSteps> = {
   },
   'remove-tree': {
     because: 'The root goes, if it is the same one still. rm(1)',
-    shell: s =>
-      `[ "$(stat -c %d:%i ${quote(s.path)})" != ${s.dev}:${s.ino} ] || rm -rf --one-file-system ${quote(s.path)}`,
+    shell: s => call('remove_tree', s.path, `${s.dev}:${s.ino}`),
     words: s => [s.path, `${s.dev}`, `${s.ino}`],
     check: unchecked,
   },

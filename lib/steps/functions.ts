@@ -551,6 +551,17 @@ has_ended() {
     [ ! -e "/proc/$1/status" ] || grep -qs '^State:.Z' "/proc/$1/status"
 }`,
   },
+  remove_tree: {
+    does: 'remove_tree DIR DEV:INO: if it is the same one still; never what is mounted in there',
+    needs: [],
+    text: `
+remove_tree() {
+    if [ "$(stat -c %d:%i "$1" 2>/dev/null)" = "$2" ]; then
+        find "$1" -xdev ! -type d -exec rm -f {} +
+        find "$1" -xdev -depth -type d -exec rmdir {} \\;
+    fi
+}`,
+  },
   verdict: {
     does: 'verdict CGROUP...: how it ended, and what the kernel has counted. (A shell has no other word for signal n than 128 + n.)',
     needs: [],

@@ -5,8 +5,9 @@ import {setFrozen} from '../containers/freeze.ts'
 import {endNow, removeContainer} from '../containers/remove.ts'
 import {signalAll, signalNumber} from '../containers/signal.ts'
 import type {Container} from '../containers/state.ts'
+import {discard, type Stale, sweepOne} from '../containers/sweep.ts'
 import {quote} from '../shell.ts'
-import {call} from './line.ts'
+import {call, type Line} from './line.ts'
 
 /** Steps on containers that live, or have lived. */
 export interface LivingSteps {
@@ -17,6 +18,10 @@ export interface LivingSteps {
   'end-now': {containers: Container[]; as: string}
   /** What is kept of it goes; its root first, where that is `made` by mkroot. */
   'remove-container': {container: Container; made: Made | undefined; as: string}
+  /** A container that died: what is left of it goes. */
+  sweep: Stale
+  /** A state that says nothing of a container. */
+  discard: {states: string; id: string}
 }
 
 const KILL = signalNumber('KILL')
@@ -33,6 +38,15 @@ function killing(container: Container): ReturnType<typeof call> {
   const cgroups = cgroupsOf(container)
   const {pid} = container.first ?? container.supervisor
   return cgroups.length > 0 ? call('kill_all', ...cgroups) : call('kill_one', `${pid}`)
+}
+
+/** What is left of a container: its root, its cgroups, the inner ones first, and its state. */
+function removing(root: Stale['root'], cgroups: string[], directory: string): Line[] {
+  return [
+    ...(root ? [call('remove_tree', root.path, `${root.made.dev}:${root.made.ino}`)] : []),
+    ...cgroups.map(quote).map(at => `[ ! -d ${at} ] || find ${at} -depth -type d -exec rmdir {} \\;`),
+    `rm -rf ${quote(directory)}`,
+  ]
 }
 
 export const livingSteps: ActTable<LivingSteps> = {
@@ -64,15 +78,28 @@ export const livingSteps: ActTable<LivingSteps> = {
   'remove-container': {
     because:
       'What is kept of it: state, log, what is left of its cgroups; its root, if it is the same one still. rm(1)',
-    shell: ({container: {cgroups, directory, root}, made}) => [
-      ...(made
-        ? [
-            `[ "$(stat -c %d:%i ${quote(root)})" != ${made.dev}:${made.ino} ] || rm -rf --one-file-system ${quote(root)}`,
-          ]
-        : []),
-      ...ownCgroups(cgroups).map(at => `[ ! -d ${quote(at)} ] || rmdir ${quote(at)}`),
-      `rm -rf ${quote(directory)}`,
-    ],
+    shell: ({container: {cgroups, directory, root}, made}) =>
+      removing(made && {path: root, made}, ownCgroups(cgroups), directory),
     run: s => ended(removeContainer(s.container, s.made, s.as)),
+  },
+  sweep: {
+    because:
+      'Its supervisor was killed: processes, cgroups, the root of mkroot --rm, its state. cgroups(7), rm(1)',
+    shell: ({states, name, cgroups, root}) => [
+      ...(cgroups.length > 0 ? [call('kill_all', ...cgroups)] : []),
+      ...removing(root, cgroups, `${states}/${name}`),
+    ],
+    run: ({states, name}, {swept}) => {
+      swept.push(...[sweepOne(states, name) ?? []].flat())
+      return undefined
+    },
+  },
+  discard: {
+    because: 'A state that is broken. rm(1)',
+    shell: s => `rm -rf ${quote(`${s.states}/${s.id}`)}`,
+    run: s => {
+      discard(s.states, s.id)
+      return undefined
+    },
   },
 }

@@ -283,11 +283,13 @@ asRoot('it ends as the command does; the root of mkroot --rm goes', () => {
   }
   assert.equal([ends('exit 0'), ends('kill -9 $$; exit 5'), ends('exec /nowhere')], [0, 5, 127])
   const once = `${here}/once`
-  const dry = shell(`hew mkroot --rm '${once}' --with sh --json | hew enter --dry-run -- sh -c 'exit 3'`)
-  assert.is(dry.status, 0, dry.stderr)
-  assert.ok(fs.existsSync(once))
-  assert.equal(run('dash', [], {input: dry.stdout}), {stdout: '', stderr: '', status: 3})
-  assert.not.ok(fs.existsSync(once))
+  for (const {program, env, text} of SHELLS) {
+    const dry = shell(`hew mkroot --rm '${once}' --with sh --json | hew enter --dry-run -- sh -c 'exit 3'`)
+    assert.equal([dry.stderr, dry.status, shellcheck(dry.stdout)], ['', 0, ''])
+    assert.ok(fs.existsSync(once))
+    assert.equal(run(program, [], {env, input: text(dry.stdout)}), {stdout: '', stderr: '', status: 3})
+    assert.not.ok(fs.existsSync(once))
+  }
 })
 
 const names: string[] = []

@@ -1,12 +1,13 @@
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, hew, requires, run, scratch, shellcheck, until} from '../support.ts'
+import {HEW, hew, type Outcome, requires, run, scratch, shellcheck, until} from '../support.ts'
 
 /** `--dry-run` of what is done to containers that run: kill, freeze, thaw, rm. */
 
 const asRoot = requires(test, 'root', 'busybox')
-const root = `${scratch()}/root`
+const here = scratch()
+const root = `${here}/root`
 const SHELLS = [['dash'], ['busybox', 'sh']]
 
 interface Known {
@@ -104,6 +105,61 @@ asRoot('kill -s KILL --all, rm -f: every process ends, and nothing is left', asy
     assert.is(run('find', ['/sys/fs/cgroup', '-name', name]).stdout, '')
   }
   assert.ok(fs.existsSync(root))
+})
+
+/** Containers of its own kind, of which nobody else's command cleans up: one that died, and one whose removal was cut off. */
+const DEAD = `
+  mount -t tmpfs -o mode=700 tmpfs /run/hew
+  hew mkroot --rm "$1" --with sh,sleep --json | hew enter -d --name "$2" -- sh -c 'sleep 600 & sleep 600' >/run/hew/.state
+  groups=$(sed 's/.*hew.cgroups":"\\([^"]*\\)".*/\\1/' /run/hew/.state)
+  if [ -n "$groups" ]; then mkdir "$(printf "$groups" | head -n 1)/inner"; fi
+  supervisor=$(sed 's/.*supervisor":"\\([0-9]*\\) .*/\\1/' /run/hew/.state)
+  mkdir /run/hew/.old-4194303-1-1
+  rm /run/hew/.state
+  kill -KILL "$supervisor"
+  while kill -0 "$supervisor" 2>/dev/null; do sleep 0.1; done
+  if [ -z "$3" ]; then hew rm --stale --explain
+  else
+    hew rm --stale --dry-run >"$1.script" || exit 99
+    [ -d "/run/hew/$2" ] && [ -d "$1" ] || exit 98
+    $3 "$1.script"; echo "status $?" >&2
+  fi
+  ls -A /run/hew "$1"; find /sys/fs/cgroup -name "$2"`
+
+asRoot('rm --stale: what died is cleaned up, and what was cut off', () => {
+  const one = `${here}/one's`
+  const clean = (shell: string): Outcome =>
+    run('unshare', [
+      '-m',
+      'sh',
+      '-c',
+      `hew() { '${HEW}' "$@"; }; ${DEAD}`,
+      'sh',
+      one,
+      `stale-${process.pid}`,
+      shell,
+    ])
+  const command = clean('')
+  assert.match(command.stdout, /^removed (\S+)\nremoved (\S+)\n\/run\/hew:\n$/)
+  assert.match(command.stderr, /^hew rm: (kill_all .*)?rm -rf \/run\/hew\/stale-\d+ {2}# ok$/m)
+  for (const shell of SHELLS) {
+    const {stdout, stderr} = clean(shell.join(' '))
+    assert.is(stdout, '/run/hew:\n', stderr)
+    assert.match(stderr, /^status 0$/m)
+    assert.is(shellcheck(fs.readFileSync(`${one}.script`, 'utf8')), '')
+  }
+})
+
+asRoot('rm -f of a state that is broken', () => {
+  for (const shell of SHELLS) {
+    const name = `broken-${process.pid}`
+    fs.mkdirSync(`/run/hew/${name}`)
+    fs.writeFileSync(`/run/hew/${name}/state.json`, 'nothing')
+    const script = scriptOf('rm', '-f', name)
+    assert.ok(fs.existsSync(`/run/hew/${name}`))
+    done(shell, script)
+    assert.not.ok(fs.existsSync(`/run/hew/${name}`))
+  }
 })
 
 test.run()
