@@ -162,10 +162,7 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
   const claimed =
     given['dry-run'] || given.plan !== undefined ? undefined : claimFor(given, from.root, document)
   try {
-    const limits =
-      given['dry-run'] && !document.linux?.resources && given.verdict === undefined
-        ? []
-        : limitSteps(document, claimed?.id ?? given.name ?? cgroupName(from.root), given)
+    const limits = limitSteps(document, claimed?.id ?? given.name ?? cgroupName(from.root), given)
     const run: Run = {
       root: from.root,
       command: document.process?.args ?? [],
@@ -292,13 +289,9 @@ function logSizeOf(given: Given): number {
 
 /** The plan as a script. */
 async function dry(plan: Plan, root: string, given: Given): Promise<void> {
-  const {located} = await import('../lib/container/located.ts')
+  const {printable} = await import('../lib/container/located.ts')
   needsSetpriv(plan, root)
-  await dryRun(
-    located(plan, root),
-    `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${quote(root)}`,
-    given,
-  )
+  await dryRun(printable(plan), `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${quote(root)}`, given)
 }
 
 /** @throws HewError who the command is to be can only be set in the root, which has no program for that */

@@ -13,11 +13,18 @@ interface Mounted {
 
 const LINKS_MAX = 40
 
+/** A plan of enter for a script: with a cgroup only where that limits or counts, and paths through no link. */
+export function printable(plan: Plan): Plan {
+  const counted = plan.some(step => step.do === 'cgroup-set' || step.do === 'verdict')
+  const [root = '/'] = plan.flatMap(step => (step.do === 'root' ? step.path : []))
+  return located(counted ? plan : plan.filter(step => !/^cgroup/.test(step.do)), root)
+}
+
 /**
  * The plan with the paths that its mounts have in the root as that is now, through no link, and what is missing there: for a
  * script, which has no openat2(2) to have them resolved beneath the root.
  */
-export function located(plan: Plan, root: string): Plan {
+function located(plan: Plan, root: string): Plan {
   const tree = new Sysroot(root)
   const mounts: Mounted[] = []
   const made = new Set<string>()

@@ -134,7 +134,7 @@ export function byHandPlan(run: Run, machine: Machine, environment: string[]): P
     {do: 'root', path: run.root},
     {do: 'pty'},
     {do: 'chroot'},
-    ...fileLimit(run),
+    ...fileLimit(run.fileLimit),
     {do: 'env', variables: environment, callers: true},
     ...when(run.init, {do: 'init'}),
     {do: 'exec', command: run.command},
@@ -359,7 +359,8 @@ function deviceRules(document: Configuration, fresh: Set<NamespaceType>): Findin
   return {field: 'linux.resources.devices', why: 'the command can make no device nodes anyway'}
 }
 
-function fileLimit({fileLimit: limit}: Pick<Run, 'fileLimit'>): Plan {
+/** @param limit RLIMIT_NOFILE of the caller, "soft:hard" */
+export function fileLimit(limit: string | undefined): Plan {
   const [soft, hard] = limit?.split(':') ?? []
   return soft && hard ? [{do: 'rlimit', name: 'nofile', soft, hard, callers: true}] : []
 }
@@ -370,7 +371,7 @@ export function commandSteps({process: described}: Configuration, run: Process):
   const sets = described?.capabilities ?? {}
   const limits = described?.rlimits ?? []
   return [
-    ...when(!limits.some(({type}) => type === 'RLIMIT_NOFILE'), ...fileLimit(run)),
+    ...when(!limits.some(({type}) => type === 'RLIMIT_NOFILE'), ...fileLimit(run.fileLimit)),
     ...each(limits, ({type, soft, hard}) => {
       const name = /^RLIMIT_([A-Z]+)$/.exec(type)?.[1]
       if (!name) throw new HewError(`the document's rlimit ${type} is none: see getrlimit(2)`)

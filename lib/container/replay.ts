@@ -1,3 +1,4 @@
+import * as fs from 'node:fs'
 import type {Configuration} from '../document/oci.ts'
 import type {Plan} from '../step.ts'
 import {MARKER} from '../steps/files.ts'
@@ -63,7 +64,25 @@ export function kept(plan: Plan, file: string, facts: Fact[]): Plan {
   const claims = plan.some(step => step.do === 'claim-state')
   const steps = plan.filter(step => step.do !== 'exec')
   return [
-    {do: 'plan', file, facts, command},
+    {do: 'plan', file, text: JSON.stringify(plan, textOfBig), facts, command},
     ...steps.map(step => (step.do === 'cgroup' && claims ? {...step, name: ''} : step)),
   ]
+}
+
+/** JSON has no numbers of this kind. */
+const textOfBig = (_: string, value: unknown): unknown =>
+  typeof value === 'bigint' ? {bigint: `${value}`} : value
+const bigOfText = (_: string, value: {bigint?: string} | null): unknown =>
+  value?.bigint === undefined ? value : BigInt(value.bigint)
+
+/**
+ * The plan that a file keeps, as it was made; whether it still holds is the stage's to say.
+ * @param command in the place of its own
+ */
+export function planIn(file: string, command: string[]): Plan {
+  const [, entry = ''] = fs.readFileSync(file, 'utf8').split('\0', 2)
+  const plan: Plan = JSON.parse(entry.slice(1), bigOfText)
+  // What was the caller's own then is to be made so now.
+  const own = plan.map(step => ('callers' in step ? {...step, callers: false} : step))
+  return own.map(step => (step.do === 'exec' && command.length > 0 ? {...step, command} : step))
 }

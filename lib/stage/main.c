@@ -5,12 +5,13 @@
 #include "launch.h"
 #include "stage.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-/* Where the file of the plan is among the arguments; 0: this is something else, `replay --help` for instance. */
+/* Where the file of the plan is among the arguments; 0: this is something else, `replay --help` for instance, or Node explains it. */
 static int replayed(int argc, char **argv, const char *name) {
     int at = !strcmp(name, "replay") ? 1 : argc > 1 && !strncmp(name, "hew", 3) && !strcmp(argv[1], "replay") ? 2 : 0;
-    return at && at < argc && argv[at][0] != '-' ? at : 0;
+    return at && at < argc && argv[at][0] != '-' && !getenv("HEW_EXPLAIN") ? at : 0;
 }
 
 int main(int argc, char **argv, char **envp) {

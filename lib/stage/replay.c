@@ -4,7 +4,9 @@
  *
  * The file is entries as the environment of a stage has them, "=word", each ended by a NUL:
  *
- *     MAGIC   COUNT (KIND PATH WHY VALUE)...   COUNT ARGUMENT...   the steps up to `exec`   END
+ *     MAGIC   PLAN   COUNT (KIND PATH WHY VALUE)...   COUNT ARGUMENT...   the steps up to `exec`   END
+ *
+ * PLAN is the same as TypeScript has it, for --dry-run and --explain: lib/container/replay.ts.
  *
  * Whoever can write to it says what is done with our privileges. So it must be ours, and nobody else's to write to.
  */
@@ -20,7 +22,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-static const char MAGIC[] = "hew plan 1", END[] = "end of the plan";
+static const char MAGIC[] = "hew plan 2", END[] = "end of the plan";
 static const char again[] = "make it anew with 'hew enter --plan'";
 
 char **replayed_command;
@@ -117,7 +119,7 @@ static void put_facts(FILE *out, unsigned long long count) {
 
 /* It appears whole or not at all, and in nobody's place. */
 static void step_plan(void) {
-    const char *path = word_kept();
+    const char *path = word_kept(), *plan = word_kept();
     unsigned long long count = word_number(10);
     if (asprintf(&unfinished, "%s.%d", path, (int)getpid()) < 0) fail(ENOMEM, "cannot keep a name");
     int fd = open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -126,6 +128,7 @@ static void step_plan(void) {
     undo = remove_unfinished;
     interrupts_hold();
     put(out, MAGIC);
+    put(out, plan);
     put_facts(out, count);
     while (words_left()) put(out, word());
     put(out, END);
@@ -137,11 +140,6 @@ static void step_plan(void) {
     }
     interrupts_release();
 }
-
-const struct step replay_steps[] = {
-    {"plan", step_plan}, /* FILE COUNT (KIND PATH WHY)... COUNT ARGUMENT... STEPS: nothing is done, all is written down */
-    {NULL, NULL},
-};
 
 /* ---- reading it ---- */
 
@@ -175,7 +173,7 @@ static char **entries_of(const char *path, char **given, char ***end) {
     char **entries = calloc(2 * count + room, sizeof *entries), **to = entries;
     if (!entries) fail(ENOMEM, "cannot keep the plan");
     for (char *at = text; at < text + size; at += strlen(at) + 1) *to++ = at;
-    if (count < 2 || !is_entry(entries[0], MAGIC) || !is_entry(to[-1], END))
+    if (count < 3 || !is_entry(entries[0], MAGIC) || !is_entry(to[-1], END))
         refuse(EINVAL, "%s is no plan of this hew, or was cut off: %s", path, again);
     *--to = NULL;
     *end = to;
@@ -210,6 +208,25 @@ static void append_exec(char **to) {
     *to = NULL;
 }
 
+static char *nothing[] = {NULL};
+
+static void step_plan_holds(void) {
+    const char *path = word_kept();
+    char **end, **entries = entries_of(path, nothing, &end);
+    words_from_environment(entries + 2);
+    check_facts(path);
+    words_from_environment(end);
+}
+
+static void step_replayed(void) { choose_command(nothing); }
+
+const struct step replay_steps[] = {
+    {"plan", step_plan},             /* FILE PLAN COUNT (KIND PATH WHY)... COUNT ARGUMENT... STEPS: nothing is done, all is written down */
+    {"plan-holds", step_plan_holds}, /* FILE: as at a replay; the last step */
+    {"replayed", step_replayed},     /* COUNT ARGUMENT...: the command of a replay, before its steps */
+    {NULL, NULL},
+};
+
 /* `hew replay` came by way of Node, which has raised the limit of open files: lib/launch.ts. */
 static void callers_file_limit(void) {
     unsigned long long soft, hard;
@@ -226,7 +243,7 @@ int replay_main(char **argv) {
     say_as("hew replay");
     callers_file_limit();
     char **end, **entries = entries_of(path, argv, &end);
-    words_from_environment(entries + 1);
+    words_from_environment(entries + 2);
     check_facts(path);
     choose_command(argv);
     append_exec(end);

@@ -14,8 +14,15 @@ export interface Fact {
 
 /** Steps of a plan that is kept. */
 export interface ReplaySteps {
-  /** The steps behind it are not done, but written to a new file; `command` is executed at their end, or another one. */
-  plan: {file: string; facts: Fact[]; command: string[]}
+  /**
+   * The steps behind it are not done, but written to a new file; `command` is executed at their end, or another one. `text`: the
+   * plan itself, for who reads it as such.
+   */
+  plan: {file: string; text: string; facts: Fact[]; command: string[]}
+  /** Fails unless the plan in this file can be replayed. The last step. */
+  'plan-holds': {file: string}
+  /** What will be executed, for the configuration that `claim-state` writes. */
+  replayed: {command: string[]}
   /**
    * In a replay, in the place of `state`: takes this name, or unless `only` one like it. `head` is what state.json begins with,
    * behind the id; `configuration` is config.json up to the command's arguments.
@@ -36,6 +43,7 @@ export const replaySteps: Table<ReplaySteps> = {
     shell: () => '',
     words: s => [
       s.file,
+      s.text,
       s.facts.length,
       ...s.facts.flatMap(({kind, path, why}) => [kind, path, why]),
       s.command.length,
@@ -43,6 +51,8 @@ export const replaySteps: Table<ReplaySteps> = {
     ],
     check: unchecked,
   },
+  'plan-holds': {because: '', shell: () => '', words: s => [s.file], check: unchecked},
+  replayed: {because: '', shell: () => '', words: s => [s.command.length, ...s.command], check: unchecked},
   'claim-state': {
     because: '',
     shell: () => '',

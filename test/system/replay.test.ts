@@ -12,6 +12,7 @@ import {
   run,
   scratch,
   shell,
+  shellcheck,
   until,
 } from '../support.ts'
 
@@ -26,7 +27,7 @@ const STATES = '/run/hew'
 /** Its name is this test's own: containers are called after it. */
 const root = `${here}/replay-${process.pid}`
 fs.mkdirSync(root)
-hew('copy-deps', '-q', '-r', root, 'sh', 'bash', 'cat', 'sleep', 'true', 'id', 'ls')
+hew('copy-deps', '-q', '-r', root, ...'sh bash cat sleep true id ls hostname wc grep setpriv'.split(' '))
 fs.mkdirSync(`${root}/etc`)
 fs.writeFileSync(`${root}/etc/passwd`, 'root:x:0:0::/root:/bin/sh\n')
 
@@ -281,10 +282,10 @@ asRoot('a plan that is damaged is refused', () => {
     (text: string) => text.slice(0, -1),
     (text: string) => text.slice(0, text.length / 2),
     (text: string) => text.slice(0, text.lastIndexOf('\0', text.length - 2) + 1),
-    (text: string) => text.replace('hew plan 1', 'hew plan 0'),
+    (text: string) => text.replace('hew plan 2', 'hew plan 0'),
     () => '',
     () => '\0',
-    () => '=hew plan 1\0=end of the plan\0',
+    () => '=hew plan 2\0=end of the plan\0',
   ].entries()) {
     const done = hew('replay', edited(whole, change))
     assert.is(done.status, 125, `${i}`)
@@ -328,6 +329,34 @@ asRoot('a plan that would mean something else by now is refused', () => {
   fs.rmSync(root, {recursive: true})
   fs.renameSync(`${root}-old`, root)
   assert.is(hew('replay', file).status, 0)
+})
+
+requires(
+  test,
+  'root',
+  'setpriv',
+)('--dry-run and --explain: a script that does the same, and its lines, of the same plan', () => {
+  const about = `id; pwd; umask; hostname; cat /proc/self/mountinfo | wc -l; grep -E '^(Cap|NoNew)' /proc/self/status; exit 7`
+  const file = `${here}/to be said`
+  const options = ['-r', root, '--plan', file, '--read-only', '-w', '/usr', '-u', '5:6', '--map', 'all']
+  const planned = run('sh', ['-c', 'umask 027; exec "$@"', 'sh', HEW, 'enter', ...options, 'sh', '-c', about])
+  assert.is(planned.status, 0, planned.stderr)
+  for (const command of [[], ['--', 'sh', '-c', `echo another; ${about}`]]) {
+    const done = hew('replay', file, ...command)
+    assert.is(done.status, 7, done.stderr)
+    const {stdout, stderr, status} = hew('replay', '--dry-run', file, ...command)
+    assert.equal([stderr, status, shellcheck(stdout)], ['', 0, ''])
+    assert.equal(run('dash', [], {input: stdout}), {...done, stderr: ''})
+    const told = hew('replay', '--explain', file, ...command)
+    assert.equal([told.stdout, told.status], [done.stdout, 7])
+    assert.match(told.stderr, /^hew replay: unshare --mount .* {2}# ok$/m)
+    assert.match(told.stderr, /^hew replay: cd "\$root" && pivot_root .* {2}# ok$/m)
+    assert.is(run(HEW, ['replay', file, ...command], {env: {HEW_EXPLAIN: '1'}}).stderr, told.stderr)
+  }
+  assert.equal(states(), [])
+  fs.chmodSync(file, 0o620)
+  for (const option of ['--dry-run', '--explain'])
+    refused(hew('replay', option, file), /others can write to the plan/)
 })
 
 asRoot('what cannot be replayed is not planned', () => {

@@ -79,6 +79,7 @@ function comparable(text: string): string {
       .replace(/^(SigIgn:\t0{8})8/m, '$10')
       // Without limits the script makes no cgroup.
       .replace(/^\/\.\.(?= \/sys\/fs\/cgroup)/gm, '/')
+      .replace(/^0::(\/.*)?\/in-lines-\d+$/gm, (_, above = '/') => `0::${above}`)
       // mount(8) makes the file system read-only, too, and not only the mount.
       .replace(/ - (tmpfs|sysfs|cgroup2) (\S+) ro\b/g, ' - $1 $2 rw')
       .split('\n')
