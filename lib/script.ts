@@ -1,7 +1,7 @@
-import {visible} from './shell.ts'
+import {quote, visible} from './shell.ts'
 import {lines, type Plan, type Typed} from './step.ts'
 import {functionsOf} from './steps/functions.ts'
-import {PLACES, typed} from './steps/line.ts'
+import {isCannot, LEFT_OUT, PLACES, typed} from './steps/line.ts'
 
 /**
  * A plan as a script that does the same: POSIX sh, with coreutils or BusyBox, util-linux, iproute2, and no hew. It stops at the
@@ -17,8 +17,13 @@ export function script(plan: Plan, title: string): string {
  * @param title the command that it takes the place of
  */
 export function scriptOf(all: Typed[], title: string): string {
-  const whole = all.find(({line}) => typeof line === 'object' && 'whole' in line)
-  const {here, around, inside, command} = sorted(all.filter(typed => typed !== whole))
+  const whole = all.flatMap(({line, because}) =>
+    typeof line === 'object' && 'whole' in line ? {line, because} : [],
+  )[0]
+  const missed = all.flatMap(({line}) => (isCannot(line) && line.asked ? line.cannot : []))
+  const {here, around, inside, command} = sorted(
+    all.filter(({line}) => line !== whole?.line && !(isCannot(line) && line.asked)),
+  )
   const chain = [...around, ...(inside.length > 0 ? [] : command)]
   const stays = command.some(
     ({line}) => typeof line === 'object' && 'place' in line && line.place === 'behind',
@@ -26,11 +31,17 @@ export function scriptOf(all: Typed[], title: string): string {
   const shell =
     inside.length > 0 ? inShell(`${block(inside)}\n${chained(command, stays ? '' : 'exec ')}`) : []
   const own = `${block(here)}${chain.length > 0 ? `\n${chained(chain, '', shell)}` : ''}`
-  const body = whole ? `${chained([whole], '', inShell(own))}`.replace(/\n$/, ' "$PPID"\n') : own
+  const done = whole
+    ? `${chained([whole], '', inShell(own.trimStart())).slice(0, -1)}${whole.line.behind}\n`
+    : own
+  const body = done + missed.map(leftOut).join('') + (missed.length > 0 ? `exit ${LEFT_OUT}\n` : '')
   // shellcheck warns of names with a $ in them, which are meant as they are.
   const odd = /'[^']*[$`][^']*'/.test(body) ? '# shellcheck disable=SC2016\n' : ''
   return `#!/bin/sh\n# ${visible(title)}, as lines of a shell\n${odd}set -eu\n\n${body.trimStart()}`
 }
+
+const leftOut = (what: string): string =>
+  `\n# No shell can ${what}\necho ${quote(`no shell can ${what}: left out`)} >&2\n`
 
 /** What is done here, the words around the container, what its own shell does, the words before the command. */
 function sorted(all: Typed[]): {here: Typed[]; around: Typed[]; inside: Typed[]; command: Typed[]} {
@@ -40,8 +51,8 @@ function sorted(all: Typed[]): {here: Typed[]; around: Typed[]; inside: Typed[];
   const own = PLACES.indexOf('own')
   const birth = all.findIndex(({line}) => typeof line !== 'string' && 'begins' in line && line.begins)
   const behind = birth < 0 ? [] : all.slice(birth).filter(typed => place(typed) < 0)
-  // Lines that only name something can stand before the command that all the others begin.
-  const inside = behind.every(({line}) => /^root=/.test(typed(line))) ? [] : behind
+  // Lines that only name or say something can stand before the command that all the others begin.
+  const inside = behind.every(({line}) => /^(root=|$)/.test(typed(line))) ? [] : behind
   return {
     here: all.filter(typed => place(typed) < 0 && !inside.includes(typed)),
     around: chain.filter(typed => place(typed) < own && typed.line !== ''),
@@ -54,6 +65,7 @@ function sorted(all: Typed[]): {here: Typed[]; around: Typed[]; inside: Typed[];
 function block(all: Typed[]): string {
   let last = ''
   const body = together(cumulated(all)).map(({line, because}) => {
+    if (isCannot(line)) return `\n${commented(`No shell can ${line.cannot}`)}`
     const comment = because === last ? '' : `\n${commented(because)}`
     last = because
     return `${comment}${typed(line)}\n`

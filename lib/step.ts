@@ -70,6 +70,7 @@ export function told(step: Step): string {
   const {told, shell} = faces(step)
   return all((told ?? shell)(step))
     .map(one => typed(isReasoned(one) ? one.line : one))
+    .filter(line => line !== '')
     .join('; ')
 }
 

@@ -13,7 +13,7 @@ import {type Machine, machine} from '../lib/container/machine.ts'
 import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
 import {factsOf, kept} from '../lib/container/replay.ts'
 import {idMappings, userOf} from '../lib/container/users.ts'
-import {type Claim, checkId, claim, claimStep, release, withAbove} from '../lib/containers/claim.ts'
+import {type Claim, checkId, claim, claimStep, idFor, release, withAbove} from '../lib/containers/claim.ts'
 import {ownIdentity} from '../lib/containers/process.ts'
 import {
   type Adjustments,
@@ -253,10 +253,12 @@ function stateFor(
   limit: number | undefined,
 ): Plan {
   const above = limits.flatMap(step => (step.do === 'cgroup' ? step.above.map(({path}) => path) : []))
+  if (given['dry-run']) return given.detach ? [{do: 'detach', id: given.name ?? idFor(root)}] : []
   if (given.plan === undefined) return claimed ? stateSteps(claimed, above, limit) : []
   try {
     const claim = claimStep(given.name, root, document, {detached: given.detach, above})
-    return limit === undefined ? [claim] : [{do: 'detach'}, claim, {do: 'log', directory: '', limit}]
+    if (limit === undefined) return [claim]
+    return [{do: 'detach', id: given.name ?? idFor(root)}, claim, {do: 'log', directory: '', limit}]
   } catch (error) {
     return nameless(given, error)
   }
@@ -264,7 +266,7 @@ function stateFor(
 
 /** @param above where its cgroups are made; @param limit of its log, for a container in the background */
 function stateSteps(claim: Claim, above: string[], limit: number | undefined): Plan {
-  const {directory} = claim
+  const {id, directory} = claim
   const {namespace, boot} = ownIdentity()
   const state = {
     do: 'state',
@@ -273,7 +275,7 @@ function stateSteps(claim: Claim, above: string[], limit: number | undefined): P
     where: `${namespace} ${boot}`,
     keep: limit !== undefined,
   } as const
-  return limit === undefined ? [state] : [{do: 'detach'}, state, {do: 'log', directory, limit}]
+  return limit === undefined ? [state] : [{do: 'detach', id}, state, {do: 'log', directory, limit}]
 }
 
 const LOG_SIZE = '1M'
@@ -307,7 +309,7 @@ function needsSetpriv(plan: Plan, root: string): void {
 
 /** What a shell cannot do, or the one line of the lesson has no place for. */
 function onlyShell(given: Given): void {
-  const names = ['detach', 'plan', ...(given['by-hand'] ? (['init', 'name'] as const) : [])] as const
+  const names = ['plan', ...(given['by-hand'] ? (['init', 'name'] as const) : [])] as const
   const more = names.find(name => given[name])
   if (more) throw new UsageError(`--dry-run: a script has no --${more}: leave it out`)
   if (/^\d\d+$/.test(given.verdict ?? ''))

@@ -17,7 +17,15 @@ const LINKS_MAX = 40
 export function printable(plan: Plan): Plan {
   const counted = plan.some(step => step.do === 'cgroup-set' || step.do === 'verdict')
   const [root = '/'] = plan.flatMap(step => (step.do === 'root' ? step.path : []))
-  return located(counted ? plan : plan.filter(step => !/^cgroup/.test(step.do)), root)
+  // Descriptors of its own are 9, and one below.
+  const fd = plan.some(step => step.do === 'verdict' && step.to === 8) ? 7 : 8
+  const steps = counted ? plan : plan.filter(step => !/^cgroup/.test(step.do))
+  return located(
+    steps
+      .filter(step => step.do !== 'log')
+      .map(step => (step.do === 'detach' ? {...step, script: {root, fd}} : step)),
+    root,
+  )
 }
 
 /**

@@ -37,7 +37,7 @@ export function checkId(id: string): string {
 }
 
 /** The name of a container that nobody gave one: the root's. */
-function idFor(root: string): string {
+export function idFor(root: string): string {
   const name = cgroupName(root)
   return /^\d*$|^[-_]/.test(name) ? `root-${name.replace(/^[-_]+/, '')}`.replace(/-$/, '') : name
 }

@@ -159,6 +159,7 @@ function joining(s: ContainerSteps['clone-into'], {first, rest, cwd}: Seen): (Li
   const start = `"$(sed 's/.*) //' /proc/${s.pid}/stat | cut -d ' ' -f 20)"`
   const still = `[ ${start} = ${s.start} ] || { echo 'the process ${s.pid} is gone' >&2; exit 125; }; exec "$@"`
   return [
+    {cannot: SUPERVISE},
     ...(first.length > 0
       ? [before('around', enter(first, first.includes('user') ? ' --preserve-credentials' : ''))]
       : []),
@@ -180,12 +181,16 @@ const view = (root: string): Reasoned => ({
   because: VIEW,
 })
 
+const SUPERVISE =
+  'pass signals on to it, close the descriptors from 3 on that it was given, or say what limits did'
+
 /** The namespaces of a container; its user namespace first, where another process has to say which ids it has. */
 function beginnings(s: ContainerSteps['clone']): (Line | Reasoned)[] {
+  const supervise = {cannot: SUPERVISE}
   const begin = (words: string): Line => ({before: words, place: 'birth', begins: true})
   const propagation = s.propagation === 'rslave' ? ' --propagation slave' : ''
-  if (!s.kinds.includes('user')) return [begin(unshare(s.kinds, s.bound) + propagation)]
-  if (mapsItself(s)) return [begin(`${unshare(s.kinds, s.bound)} --map-root-user${propagation}`)]
+  if (!s.kinds.includes('user')) return [supervise, begin(unshare(s.kinds, s.bound) + propagation)]
+  if (mapsItself(s)) return [supervise, begin(`${unshare(s.kinds, s.bound)} --map-root-user${propagation}`)]
   const maps = (['uid', 'gid'] as const).map(kind => {
     const ranges = (kind === 'uid' ? s.uids : s.gids).map(r => `${r.inside} ${r.outside} ${r.size}`)
     return s.mapping === 'newuidmap'
@@ -195,6 +200,7 @@ function beginnings(s: ContainerSteps['clone']): (Line | Reasoned)[] {
   const root = [s.uids, s.gids].every(ranges => ranges.some(r => r.inside === 0))
   const others = s.kinds.filter(kind => kind !== 'user')
   return [
+    supervise,
     ...[
       `ids=$(unshare --user sh -c 'sleep 60 >/dev/null 2>&1 & echo $!')`,
       ...(s.mapping === 'direct' && !s.setgroups ? ['echo deny >"/proc/$ids/setgroups"'] : []),
@@ -294,7 +300,7 @@ export const containerSteps: Table<ContainerSteps> = {
     because: 'The container ends with whoever called. prctl(2): PR_SET_PDEATHSIG',
     // The script with its caller, the container with the script: a fork, or another user, is bound to nobody.
     shell: () => [
-      {whole: 'exec setpriv --pdeathsig KILL'},
+      {whole: 'exec setpriv --pdeathsig KILL', behind: ' "$PPID"'},
       '[ "$PPID" = "$0" ] # or it has ended meanwhile',
       before('bound', `setpriv --pdeathsig KILL sh -c 'case $0 in "$$" | "$PPID") exec "$@" ;; esac' "$$"`),
     ],
@@ -318,7 +324,14 @@ export const containerSteps: Table<ContainerSteps> = {
     words: s => [s.take ? 'take' : 'keep'],
     check: unchecked,
   },
-  pty: {because: 'A terminal of its own: script(1), pty(7)', shell: () => '', words: none, check: unchecked},
+  pty: {
+    because: 'A terminal of its own: script(1), pty(7)',
+    shell: () => ({
+      cannot: "give it a terminal of its own in its /dev: where there is one it has the caller's",
+    }),
+    words: none,
+    check: unchecked,
+  },
   join: {
     because: 'A namespace that is there already. nsenter(1), setns(2)',
     shell: s => before('around', `nsenter ${kindFlag[s.kind]}=${quote(s.path)}`),

@@ -54,8 +54,10 @@ const nothing = (): string => ''
 /** Switches before the operands of a script's function. */
 const when = (wanted: boolean | undefined, flag: string): string[] => (wanted ? [flag] : [])
 
+const TAKE_BACK = 'take back what is done here: when a line fails, or somebody interrupts, it stays'
+
 export const fileSteps: Table<FileSteps> = {
-  begin: {because: '', shell: nothing, words: none, check: unchecked},
+  begin: {because: '', shell: () => ({cannot: TAKE_BACK}), words: none, check: unchecked},
   keep: {because: '', shell: nothing, words: none, check: unchecked},
   root: {
     because: 'The root: a directory, so far',

@@ -5,7 +5,7 @@ import type {FunctionName} from './functions.ts'
  * A line that a person types; a call of a function, which a script then has at its top (functions.ts); or words before the
  * command, which starts as they say: `chroot "$root" bash`.
  */
-export type Line = string | Call | Before | AtEnd | Whole
+export type Line = string | Call | Before | AtEnd | Whole | Cannot
 
 interface Call {
   name: FunctionName
@@ -44,10 +44,23 @@ interface AtEnd {
   name?: FunctionName
 }
 
-/** Words before a shell that does all of the script; its $0 is the process that has started the script. */
+/** Words before a shell that does all of the script, and what stands behind it. */
 interface Whole {
   whole: string
+  behind: string
 }
+
+/**
+ * What no shell can do of a step: a comment in its place. `asked`: it was asked for, and so the script says at its end that it is
+ * left out, and ends with LEFT_OUT where all else went well.
+ */
+interface Cannot {
+  cannot: string
+  asked?: boolean
+}
+
+/** The status of a script that has done all but what no shell can. */
+export const LEFT_OUT = 3
 
 /** A line with a reason of its own. */
 export interface Reasoned {
@@ -73,10 +86,14 @@ export function before(place: Before['place'], words: string): Before {
 /** A line as it is typed. */
 export function typed(line: Line): string {
   if (typeof line === 'string') return line
+  if ('cannot' in line) return ''
   if ('whole' in line) return line.whole
   if ('atEnd' in line) return `trap ${quote(line.atEnd)} EXIT`
   return 'before' in line ? line.before : [line.name, ...line.words.map(quote)].join(' ')
 }
+
+/** What no shell can do. */
+export const isCannot = (line: Line): line is Cannot => typeof line === 'object' && 'cannot' in line
 
 /** A value into a file of a cgroup; `optional`: where the kernel has no such file there is nothing to write. */
 export function setting(file: string, value: string, optional: boolean | undefined): string {

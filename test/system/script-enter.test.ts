@@ -30,8 +30,9 @@ const printed = `${here}/script`
 
 /** A script with the tools of util-linux by their paths: Debian's BusyBox starts its own first, which do less. */
 const byPath = (text: string): string =>
-  text.replace(/(?<=^|[\s'(])(unshare|nsenter|setpriv|prlimit|u?mount|pivot_root|ip|chroot)(?= )/gm, tool =>
-    run('sh', ['-c', `command -v ${tool}`]).stdout.trim(),
+  text.replace(
+    /(?<=^|[\s'(])(unshare|nsenter|setsid|setpriv|prlimit|u?mount|pivot_root|ip|chroot)(?= )/gm,
+    tool => run('sh', ['-c', `command -v ${tool}`]).stdout.trim(),
   )
 
 /** `sh` in their scripts is the shell itself, too. */
@@ -204,12 +205,12 @@ asRoot('whom it shares namespaces with, and what it may', () => {
 })
 
 asRoot('a reaping init; an ordinary user', () => {
+  // Its PID is gone once somebody has waited for it.
   const reaps = `
-    sh -c 'sh -c "exit 3" &'
+    sh -c 'sh -c "echo \\$\\$ >/tmp/one; exit 3" &'
     i=0
-    while grep -qs '^State:.Z' /proc/[0-9]*/status && [ $i -lt 1000 ]; do i=$((i + 1)); done
-    grep -cs '^State:.Z' /proc/[0-9]*/status | cut -d : -f 2 | sort -u
-    [ $$ -gt 1 ] && exit 7`
+    until [ -s /tmp/one ] && [ ! -e "/proc/$(cat /tmp/one)" ] || [ $i -eq 1000 ]; do i=$((i + 1)); sleep 0.01; done
+    [ ! -e "/proc/$(cat /tmp/one)" ] && [ $$ -gt 1 ] && exit 7`
   assert.match(same({words: [...r, '--init'], about: reaps}), /\|\| exit$/m)
   const user = {uid: 1000, gid: 1000, cwd: '/', env: {HOME: '/', XDG_RUNTIME_DIR: here}}
   same({words: r, as: user})
@@ -438,6 +439,72 @@ asRoot('--verdict: the script says the same of how it ended, to a file or a desc
   assert.is(JSON.parse(three.stdout).exitStatus, 0)
 })
 
+asRoot(
+  '--detach: the same container in the background; what no shell can is said, and in the status',
+  async () => {
+    readyForLimits()
+    const name = `${UNIQUE}-behind`
+    const verdict = `${here}/verdict behind`
+    names.push(name)
+    const about = `${ABOUT.replace('exit 7', '')}read -r _ || echo empty; echo READY; trap "exit 5" USR1; while :; do sleep 1; done`
+    const words = [
+      'enter',
+      '-d',
+      '--name',
+      name,
+      '--verdict',
+      verdict,
+      ...r,
+      '--',
+      'sh',
+      '-c',
+      about,
+      'sh',
+      ...NAMES,
+    ]
+    const begun = run(HEW, words)
+    assert.is(begun.status, 0, begun.stderr)
+    await until('it has said all', () => hew('logs', name).stdout.includes('READY'))
+    const command = {state: JSON.parse(begun.stdout), log: hew('logs', name).stdout}
+    process.kill(command.state.pid, 'SIGUSR1')
+    assert.is(hew('wait', name).status, 5)
+    hew('rm', name)
+    const said = fs.readFileSync(verdict, 'utf8')
+    const dry = run(HEW, [...words.slice(0, 1), '--dry-run', ...words.slice(1)])
+    assert.equal([dry.stderr, dry.status, shellcheck(dry.stdout)], ['', 0, ''])
+    assert.match(dry.stdout, /^# No shell can keep its state, .*\necho 'no shell can .* >&2\nexit 3$/m)
+    for (const {program, env, text} of IN_GUEST ? SHELLS.slice(0, 1) : SHELLS) {
+      fs.rmSync(verdict)
+      fs.writeFileSync(printed, text(dry.stdout))
+      const script = run(program, [printed], {env})
+      assert.is(script.status, 3, script.stderr)
+      assert.match(script.stderr, /^no shell can keep its state, .*: left out\n$/)
+      const {pid, annotations, ...state} = JSON.parse(script.stdout)
+      const {'dev.hew.log': log, ...others} = annotations
+      try {
+        for (const [key, value] of Object.entries(state)) assert.is(value, command.state[key], key)
+        for (const [key, value] of Object.entries(others))
+          assert.is(value, command.state.annotations[key], key)
+        assert.equal(Object.keys({...state, ...others}).length, 5)
+        await until('it has said all', () => fs.readFileSync(log, 'utf8').includes('READY'))
+        assert.is(comparable(fs.readFileSync(log, 'utf8')), comparable(command.log), program)
+        assert.match(fs.readFileSync(`/proc/${pid}/status`, 'utf8'), /^NSpid:\t\d+\t1$/m)
+        process.kill(pid, 'SIGUSR1')
+        await until('it has ended', () => run('find', ['/sys/fs/cgroup', '-name', name]).stdout === '')
+        assert.equal(measured(fs.readFileSync(verdict, 'utf8')), measured(said), program)
+      } finally {
+        fs.rmSync(log)
+      }
+    }
+    // What fails before the command is told as it is, and nothing stays.
+    const broken = run('dash', [], {input: dry.stdout.replace(/^hostname .*$/m, 'no-such-thing')})
+    assert.equal([broken.stdout, broken.status], ['', 125])
+    assert.match(broken.stderr, /no-such-thing: not found\n$/)
+    const left = fs.readdirSync('/tmp').filter(entry => entry.startsWith(`${name}.`))
+    assert.equal(left, [])
+  },
+)
+
 asRoot('--die-with-parent: when the caller of the script is killed, nothing of it lives on', async () => {
   const ready = ['sh', '-c', 'echo ready; exec sleep 600']
   for (const options of [[], ['--map', 'auto'], ['--share', 'user']]) {
@@ -473,8 +540,8 @@ asRoot('--die-with-parent: when the caller of the script is killed, nothing of i
 })
 
 asRoot('what no script can be made of is refused', () => {
-  const {status, stderr} = run(HEW, ['enter', '--dry-run', '--detach', ...r])
-  assert.equal([status, /a script has no --detach/.test(stderr)], [2, true])
+  const {status, stderr} = run(HEW, ['enter', '--dry-run', '--plan', `${here}/plan`, ...r])
+  assert.equal([status, /a script has no --plan/.test(stderr)], [2, true])
   assert.is(run(HEW, ['enter', '--dry-run', '--verdict', '12', ...r]).status, 2)
   const bare = `${here}/bare`
   run(HEW, ['mkroot', '-q', bare, '--with', 'sh'])
