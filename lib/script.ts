@@ -30,11 +30,11 @@ export function scriptOf(all: Typed[], title: string): string {
   )
   const shell =
     inside.length > 0 ? inShell(`${block(inside)}\n${chained(command, stays ? '' : 'exec ')}`) : []
+  const missing = `${missed.map(leftOut).join('')}${missed.length > 0 ? `exit ${LEFT_OUT}\n` : ''}`
   const own = `${block(here)}${chain.length > 0 ? `\n${chained(chain, '', shell)}` : ''}`
-  const done = whole
-    ? `${chained([whole], '', inShell(own.trimStart())).slice(0, -1)}${whole.line.behind}\n`
-    : own
-  const body = done + missed.map(leftOut).join('') + (missed.length > 0 ? `exit ${LEFT_OUT}\n` : '')
+  const wrapped = (inner: string): string =>
+    whole ? `${chained([whole], '', inShell(inner.trimStart())).slice(0, -1)}${whole.line.behind}\n` : inner
+  const body = whole?.line.replaces ? wrapped(own + missing) : wrapped(own) + missing
   // shellcheck warns of names with a $ in them, which are meant as they are.
   const odd = /'[^']*[$`][^']*'/.test(body) ? '# shellcheck disable=SC2016\n' : ''
   return `#!/bin/sh\n# ${visible(title)}, as lines of a shell\n${odd}set -eu\n\n${body.trimStart()}`

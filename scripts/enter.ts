@@ -33,7 +33,7 @@ import {removeRoot} from '../lib/root/remove.ts'
 import {quote} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
 import {Ended} from '../lib/stdio.ts'
-import {lines, type Plan} from '../lib/step.ts'
+import type {Plan} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
 const options = {
@@ -292,19 +292,7 @@ function logSizeOf(given: Given): number {
 /** The plan as a script. */
 async function dry(plan: Plan, root: string, given: Given): Promise<void> {
   const {printable} = await import('../lib/container/located.ts')
-  needsSetpriv(plan, root)
   await dryRun(printable(plan), `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${quote(root)}`, given)
-}
-
-/** @throws HewError who the command is to be can only be set in the root, which has no program for that */
-function needsSetpriv(plan: Plan, root: string): void {
-  const late = lines(plan).some(
-    ({line}) => typeof line === 'object' && 'place' in line && line.place === 'inside',
-  )
-  if (late && explainExec('setpriv', {sysroot: root, path: PATH}))
-    throw new HewError(
-      `a script that leaves the command without CAP_SYS_CHROOT or CAP_SETUID, or a user with ambient capabilities, takes the root's own setpriv(1): hew copy-deps -r ${quote(root)} setpriv`,
-    )
 }
 
 /** What a shell cannot do, or the one line of the lesson has no place for. */
@@ -338,6 +326,7 @@ async function join(word: string, given: Given, operands: string[]): Promise<voi
   const title = `enter -t ${word}`
   if (given['dry-run']) {
     const printed = seen(plan, joined, process.getuid!())
+    const {needsSetpriv} = await import('../lib/container/located.ts')
     needsSetpriv(printed, root.root)
     await dryRun(printed, `hew ${title}`, given)
     return

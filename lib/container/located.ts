@@ -1,5 +1,9 @@
 import * as fs from 'node:fs'
-import type {Plan, Step} from '../step.ts'
+import {PATH} from '../document/defaults.ts'
+import {HewError} from '../errors.ts'
+import {explainExec} from '../programs/explain.ts'
+import {quote} from '../shell.ts'
+import {lines, type Plan, type Step} from '../step.ts'
 import {type Entry, Sysroot} from '../sysroot.ts'
 
 /** A mount of the plan, and what it has made in there. */
@@ -13,19 +17,32 @@ interface Mounted {
 
 const LINKS_MAX = 40
 
-/** A plan of enter for a script: with a cgroup only where that limits or counts, and paths through no link. */
+/** @throws HewError who the command is to be can only be set in the root, which has no program for that */
+export function needsSetpriv(plan: Plan, root: string): void {
+  const late = lines(plan).some(
+    ({line}) => typeof line === 'object' && 'place' in line && line.place === 'inside',
+  )
+  if (late && explainExec('setpriv', {sysroot: root, path: PATH}))
+    throw new HewError(
+      `a script that leaves the command without CAP_SYS_CHROOT or CAP_SETUID, or a user with ambient capabilities, takes the root's own setpriv(1): hew copy-deps -r ${quote(root)} setpriv`,
+    )
+}
+
+/** A plan of enter for a script: with a cgroup only where that limits or counts, and paths through no link. @throws HewError as needsSetpriv() */
 export function printable(plan: Plan): Plan {
   const counted = plan.some(step => step.do === 'cgroup-set' || step.do === 'verdict')
   const [root = '/'] = plan.flatMap(step => (step.do === 'root' ? step.path : []))
+  needsSetpriv(plan, root)
   // Descriptors of its own are 9, and one below.
   const fd = plan.some(step => step.do === 'verdict' && step.to === 8) ? 7 : 8
   const steps = counted ? plan : plan.filter(step => !/^cgroup/.test(step.do))
-  return located(
-    steps
-      .filter(step => step.do !== 'log')
-      .map(step => (step.do === 'detach' ? {...step, script: {root, fd}} : step)),
-    root,
-  )
+  const unbound = plan.some(step => step.do === 'identity' && step.uid !== 0)
+  const one = (step: Step): Plan => {
+    if (step.do === 'log') return []
+    if (step.do === 'detach') return [{...step, script: {root, fd}}]
+    return step.do === 'die-with-parent' ? [{...step, unbound}] : [step]
+  }
+  return located(steps.flatMap(one), root)
 }
 
 /**

@@ -34,8 +34,11 @@ export interface Seen {
 
 /** Steps around a container: up to `clone` in hew's own process, from there on in the container's first. */
 export interface ContainerSteps {
-  /** `parent`: who it is, found out at the start, since it may be gone by now; 0: whoever it is then. */
-  'die-with-parent': {parent: number}
+  /**
+   * `parent`: who it is, found out at the start, since it may be gone by now; 0: whoever it is then. `unbound`: the command is
+   * another user's, whom a script cannot bind.
+   */
+  'die-with-parent': {parent: number; unbound?: boolean}
   /** When the container has ended, its root goes: only if it still is the directory with this device and inode. */
   'on-exit-remove': {path: string; dev: number | bigint; ino: number | bigint}
   /** stdin is a pipe with this text in it: what the command before has printed, in `hew -c`, and is not yet read. */
@@ -220,6 +223,9 @@ function capabilityWords(set: bigint): string {
 
 const EVERY = (1n << BigInt(capabilitiesOf('ALL').length)) - 1n
 
+const LATE =
+  "do this with the machine's setpriv(1): without CAP_SYS_CHROOT nobody enters the root, so it takes the root's own"
+
 /** setpriv(1), outside: whoever is no longer allowed to enter the root would need the root's own, and gets that. */
 function identity({uid, gid, groups, capabilities: c, setgroups}: ContainerSteps['identity']): Line[] {
   const needed = mask(['CAP_SYS_CHROOT', ...(uid === 0 ? [] : ['CAP_SETUID'])])
@@ -239,6 +245,7 @@ function identity({uid, gid, groups, capabilities: c, setgroups}: ContainerSteps
     ...(c.ambient === 0n ? [] : [`--ambient-caps ${capabilityWords(c.ambient)}`]),
   ]
   return [
+    ...(late ? [{cannot: LATE}] : []),
     ...(options.length > 0 ? [before(late ? 'inside' : 'own', `setpriv ${options.join(' ')}`)] : []),
     ...(uid !== 0 && !late ? [before('root', `--setuid=${uid}`)] : []),
   ]
@@ -299,8 +306,11 @@ export const containerSteps: Table<ContainerSteps> = {
   'die-with-parent': {
     because: 'The container ends with whoever called. prctl(2): PR_SET_PDEATHSIG',
     // The script with its caller, the container with the script: a fork, or another user, is bound to nobody.
-    shell: () => [
-      {whole: 'exec setpriv --pdeathsig KILL', behind: ' "$PPID"'},
+    shell: s => [
+      {whole: 'exec setpriv --pdeathsig KILL', behind: ' "$PPID"', replaces: true},
+      ...(s.unbound
+        ? [{cannot: 'bind a command of another user to who called: setuid(2) unbinds it', asked: true}]
+        : []),
       '[ "$PPID" = "$0" ] # or it has ended meanwhile',
       before('bound', `setpriv --pdeathsig KILL sh -c 'case $0 in "$$" | "$PPID") exec "$@" ;; esac' "$$"`),
     ],

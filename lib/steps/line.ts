@@ -44,10 +44,11 @@ interface AtEnd {
   name?: FunctionName
 }
 
-/** Words before a shell that does all of the script, and what stands behind it. */
+/** Words before a shell that does all of the script, and what stands behind it. `replaces`: that shell takes the place of the script's. */
 interface Whole {
   whole: string
   behind: string
+  replaces?: boolean
 }
 
 /**

@@ -197,7 +197,10 @@ asRoot('whom it shares namespaces with, and what it may', () => {
   same({words: [...r, '--share', 'net,uts', '--cap-add', 'SYS_ADMIN']})
   same({words: [...r, '--share', 'user,ipc']})
   same({words: [...r, '--map', 'auto', ...TIME]})
-  same({words: [...r, '--cap-drop', 'ALL']})
+  assert.match(
+    same({words: [...r, '--cap-drop', 'ALL']}),
+    /^# No shell can do this with the machine's setpriv/m,
+  )
   same({words: [...r, '--cap-drop', 'ALL', '--map', 'all', '-u', '5:6', '-w', '/usr']})
   same({words: ['-r', '/', '--share', 'net']})
   const [by, shown] = [['--share', 'mount,pid'], 'pwd; umask; env; ls -an / | cut -d " " -f 1; exit 7']
@@ -534,6 +537,19 @@ asRoot('--die-with-parent: when the caller of the script is killed, nothing of i
       }
       await until('nothing lives on', () => ended, 60)
     }
+  }
+  // Another user's command nobody can bind: that is said, and in the status.
+  const unbound = ['--die-with-parent', '--map', 'all', '-u', '5:6', ...r, '--', 'sh', '-c']
+  for (const [ends, status] of [
+    [0, 3],
+    [7, 7],
+  ]) {
+    const dry = run(HEW, ['enter', '--dry-run', ...unbound, `exit ${ends}`])
+    assert.equal([dry.stderr, dry.status, shellcheck(dry.stdout)], ['', 0, ''])
+    fs.writeFileSync(printed, dry.stdout)
+    const done = run('dash', [printed])
+    assert.is(done.status, status)
+    assert.match(done.stderr, ends ? /^$/ : /^no shell can bind a command of another user .*: left out\n$/)
   }
   // Not with BusyBox: what a shell of it has executed, and not forked, ignores SIGQUIT.
   same({words: [...r, '--die-with-parent']})
