@@ -15,7 +15,7 @@ refuse() {
 }`,
   },
   beneath: {
-    does: 'beneath PATH: "$at" is where it is in the root. Links are followed as if the root were /, all but the last: a root\nmay hold lib -> /etc, and that is not the machine\'s (openat2(2): RESOLVE_IN_ROOT).',
+    does: 'beneath PATH: "$at" is where it is in the root. Links are followed as if the root were /, all but the last: a root\nmay hold lib -> /etc, and that is not the machine\'s (openat2(2): RESOLVE_IN_ROOT).\nNo shell can keep them from being changed meanwhile.',
     needs: ['refuse'],
     text: `
 beneath() {

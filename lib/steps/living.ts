@@ -44,7 +44,9 @@ function killing(container: Container): ReturnType<typeof call> {
 function removing(root: Stale['root'], cgroups: string[], directory: string): Line[] {
   return [
     ...(root ? [call('remove_tree', root.path, `${root.made.dev}:${root.made.ino}`)] : []),
-    ...cgroups.map(quote).map(at => `[ ! -d ${at} ] || find ${at} -depth -type d -exec rmdir {} \\;`),
+    ...[...new Set(cgroups)]
+      .map(quote)
+      .map(at => `[ ! -d ${at} ] || find ${at} -depth -type d -exec rmdir {} \\;`),
     `rm -rf ${quote(directory)}`,
   ]
 }

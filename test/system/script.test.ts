@@ -374,6 +374,10 @@ asRoot('--explain, and HEW_EXPLAIN for a whole pipe', () => {
   for (const line of ['mkroot: new_root .*', 'copy-deps: copy .*/env', 'enter: unshare .*'])
     assert.match(pipe.stderr, new RegExp(`^hew ${line}  # ok$`, 'm'))
   assert.match(pipe.stderr, /^hew enter: env$/m)
+  clear(root)
+  const one = `mkroot ${root} --empty | copy-deps env /bin/sh | limit --pids 30 | enter -- env`
+  const inOne = run(HEW, ['-c', one], {env: {HEW_EXPLAIN: '1'}})
+  for (const {stderr} of [pipe, inOne]) assert.match(stderr, /^(hew (mkroot|copy-deps|enter): .+\n)+$/)
   fs.writeFileSync(`${root}/usr/bin/ls`, 'mine')
   const failed = hew('copy-deps', '--explain', '-r', root, 'ls')
   assert.match(
