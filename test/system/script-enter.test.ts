@@ -442,6 +442,15 @@ asRoot('--verdict: the script says the same of how it ended, to a file or a desc
   assert.is(JSON.parse(three.stdout).exitStatus, 0)
 })
 
+/** Ends what a test that has failed has left behind. */
+function killed(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has ended.
+  }
+}
+
 asRoot(
   '--detach: the same container in the background; what no shell can is said, and in the status',
   async () => {
@@ -449,7 +458,7 @@ asRoot(
     const name = `${UNIQUE}-behind`
     const verdict = `${here}/verdict behind`
     names.push(name)
-    const about = `${ABOUT.replace('exit 7', '')}read -r _ || echo empty; echo READY; trap "exit 5" USR1; while :; do sleep 1; done`
+    const about = `${ABOUT.replace('exit 7', '')}read -r _ || echo empty; echo READY; trap "exit 5" USR1; while sleep 1; do :; done`
     const words = [
       'enter',
       '-d',
@@ -496,6 +505,7 @@ asRoot(
         await until('it has ended', () => run('find', ['/sys/fs/cgroup', '-name', name]).stdout === '')
         assert.equal(measured(fs.readFileSync(verdict, 'utf8')), measured(said), program)
       } finally {
+        killed(pid)
         fs.rmSync(log)
       }
     }
