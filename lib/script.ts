@@ -37,7 +37,7 @@ export function scriptOf(all: Typed[], title: string): string {
   const body = whole?.line.replaces ? wrapped(own + missing) : wrapped(own) + missing
   // shellcheck warns of names with a $ in them, which are meant as they are.
   const odd = /'[^']*[$`][^']*'/.test(body) ? '# shellcheck disable=SC2016\n' : ''
-  return `#!/bin/sh\n# ${visible(title)}, as lines of a shell\n${odd}set -eu\n\n${body.trimStart()}`
+  return `#!/bin/sh\n# ${visible(title)}, as lines of a shell\n${odd}set -eu\n\n${body.trimStart() || '# There is nothing to do.\n'}`
 }
 
 const leftOut = (what: string): string =>

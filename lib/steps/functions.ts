@@ -412,7 +412,8 @@ repair_cgroup() {
     read -r type <"$1/cgroup.type"
     if [ "$type" = "domain threaded" ]; then
         off=
-        for controller in $(cat "$1/cgroup.subtree_control"); do off="$off -$controller"; done
+        enabled=$(cat "$1/cgroup.subtree_control")
+        for controller in $enabled; do off="$off -$controller"; done
         if [ -n "$off" ]; then echo "\${off# }" >"$1/cgroup.subtree_control"; fi
         read -r type <"$1/cgroup.type"
     fi
@@ -627,7 +628,8 @@ gather() {
         all=" $(family "$first" | tr '\\n' ' ')"
         if [ $# -gt 0 ]; then all="$all$(processes "$@" | tr '\\n' ' ')"; fi
         left=
-        for pid in $(cat "$from/cgroup.procs"); do
+        here=$(cat "$from/cgroup.procs")
+        for pid in $here; do
             case $all in
                 *" $pid "*)
                     left="$left $pid"

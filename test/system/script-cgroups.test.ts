@@ -1,9 +1,9 @@
-import {mkdirSync, statfsSync} from 'node:fs'
+import {mkdirSync, readFileSync, statfsSync} from 'node:fs'
 import {dirname} from 'node:path'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
 import {inFreshContainer, type Kind} from '../guest/fresh.ts'
-import {HEW, type Outcome, requires, run, scratch} from '../support.ts'
+import {HEW, type Outcome, requires, run, scratch, shellcheck} from '../support.ts'
 
 /** `--dry-run` of what works on cgroups: its script and the command leave the same tree, each in a fresh container. */
 
@@ -149,6 +149,23 @@ if (!V2)
     mkdirSync(`${here}/applets`)
     run('busybox', ['--install', '-s', `${here}/applets`])
     allTheSame(run('/bin/bash', ['-c', script], {env: {PATH: `${dirname(HEW)}:${process.env.PATH}`}}), 2)
+    run('/bin/sh', [
+      '-c',
+      `sleep 60 & "$1" limit --dry-run --memory 80M $! >${here}/moves; kill $!`,
+      'sh',
+      HEW,
+    ])
+    const moves = readFileSync(`${here}/moves`, 'utf8')
+    assert.match(moves, /^gather /m)
+    assert.is(shellcheck(moves), '')
+  })
+
+if (!V2)
+  test('a script for what is so already says that there is nothing to do', () => {
+    const {stdout, stderr, status} = run(HEW, ['cgroup-init', '--dry-run'])
+    assert.equal([stderr, status], ['', 0])
+    assert.match(stdout, /^set -eu\n\n# There is nothing to do\.\n$/m)
+    assert.is(shellcheck(stdout), '')
   })
 
 test.run()
