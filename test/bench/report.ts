@@ -116,7 +116,7 @@ export function chart(results: Result[], where: string): string {
   const height = Math.max(...bottoms) + 22
   const caption = `<text x="8" y="${height - 8}" style="font-size:10px">${escaped(where)}</text>`
   const open = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * COLUMN} ${height}" width="${2 * COLUMN}" height="${height}">`
-  return `${open}\n<style>${STYLE}</style>\n${parts.join('\n')}\n${caption}\n</svg>\n`
+  return `${open}\n<title>hew beside others: less is better</title>\n<style>${STYLE}</style>\n${parts.join('\n')}\n${caption}\n</svg>\n`
 }
 
 function panel({name, chart = '', unit, rows}: Result): [drawn: string, height: number] {
