@@ -69,7 +69,7 @@ asRoot('what nobody has read is the stdin of the last one', () => {
 asRoot('a failure in the beginning, in the middle, at the end', () => {
   for (const line of [
     `mkroot --empty ${root} | limit --pids 3 | enter -- true`,
-    'mkroot --empty --rm | copy-deps no-such-program-here | limit --pids 3 | enter -- true',
+    `mkroot --empty --into ${here}/one | copy-deps no-such-program-here | limit --pids 3 | enter -- true`,
     `mkroot --empty --into ${here}/one | limit --pids 3 | enter -- no-such-command`,
     `mkroot --empty --into ${here}/one | limit | enter -r ${root} -- sh -c 'cat > /dev/null; exit 9'`,
   ]) {
