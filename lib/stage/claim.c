@@ -23,18 +23,16 @@ static unsigned long long namespace;
 
 /* As ownIdentity() of lib/containers/process.ts. */
 static void find_ourselves(void) {
-    char link[64] = "", boot[64] = "-";
+    char link[64] = "", boot[64];
     ssize_t length = readlink("/proc/self", link, sizeof link - 1);
     link[length < 0 ? 0 : length] = 0;
     bool ours = atoi(link) == getpid();
     length = readlink("/proc/self/ns/pid", link, sizeof link - 1);
     link[length < 0 ? 0 : length] = 0;
     if (ours) sscanf(link, "pid:[%llu]", &namespace);
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    length = fd < 0 ? -1 : read(fd, boot, sizeof boot - 1);
-    if (fd >= 0) close(fd);
-    if (length > 0) boot[strcspn(boot, "\n")] = 0;
-    snprintf(where, sizeof where, "%llu %s", namespace, boot);
+    bool known = read_and_close(open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC), boot, sizeof boot);
+    boot[strcspn(boot, "\n")] = 0;
+    snprintf(where, sizeof where, "%llu %s", namespace, known ? boot : "-");
 }
 
 /* ---- the directory of states ---- */
@@ -63,11 +61,7 @@ enum life { NOT_THERE, LIVES, ENDED, DEAD };
 static enum life life_of(int states, const char *id) {
     char path[NAME_MAX + 16], text[8192], inside[sizeof where + 1];
     snprintf(path, sizeof path, "%s/state.json", id);
-    int fd = openat(states, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0) close(fd);
-    if (length <= 0) return NOT_THERE;
-    text[length] = 0;
+    if (!read_and_close(openat(states, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), text, sizeof text)) return NOT_THERE;
     static const char key[] = "\"dev.hew.supervisor\":\"";
     long pid;
     unsigned long long start;

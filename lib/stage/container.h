@@ -15,6 +15,8 @@ unsigned long namespace_flags(const char *list);
 /* In one write: a map, or a value of a cgroup, is written so or not at all (user_namespaces(7)). False with the errno of what
  * failed, the open(2) that fd came from included. */
 bool write_and_close(int fd, const char *text);
+/* In one read: a text of the kernel's, or a small file, with a null behind it. False, and the text empty, when there is none. */
+bool read_and_close(int fd, char *text, size_t size);
 /* The same, of /proc/NUMBER/FILE. */
 bool write_proc(const char *number, const char *file, const char *text);
 

@@ -57,6 +57,13 @@ bool write_and_close(int fd, const char *text) {
     return written;
 }
 
+bool read_and_close(int fd, char *text, size_t size) {
+    ssize_t length = fd < 0 ? -1 : read(fd, text, size - 1);
+    if (fd >= 0) close(fd);
+    text[length < 0 ? 0 : length] = 0;
+    return length > 0;
+}
+
 bool write_proc(const char *number, const char *file, const char *text) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%s/%s", number, file);
@@ -187,10 +194,7 @@ static const char *number_in_proc(int pidfd) {
     static char number[16];
     char path[64], text[512];
     snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0) close(fd);
-    text[length < 0 ? 0 : length] = 0;
+    read_and_close(open(path, O_RDONLY | O_CLOEXEC), text, sizeof text);
     const char *at = strstr(text, "\nPid:");
     int pid = at ? atoi(at + 5) : 0;
     if (pid > 0) snprintf(number, sizeof number, "%d", pid);

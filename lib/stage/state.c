@@ -22,10 +22,7 @@ struct state state = {.directory = -1};
 unsigned long long start_time(const char *number) {
     char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%s/stat", number);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0) close(fd);
-    text[length < 0 ? 0 : length] = 0;
+    read_and_close(open(path, O_RDONLY | O_CLOEXEC), text, sizeof text);
     unsigned long long start = 0;
     char *at = strrchr(text, ')');
     if (at) sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &start);
