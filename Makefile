@@ -107,28 +107,29 @@ dist/build/node: $(INSTALLED)
 	@mkdir -p $(@D)
 	@strip -o $@ $(NODE24)
 
-dist/build/hew.js: $(BUNDLED) lib/build/bundle.ts $(INSTALLED)
+dist/build/bundles: $(BUNDLED) lib/build/bundle.ts $(INSTALLED)
 	@echo $@
 	@$(TSX) lib/build/bundle.ts $@
 
-dist/licenses.txt: dist/build/hew.js dist/hew-stage lib/build/licenses.ts LICENSE
+dist/licenses.txt: dist/build/bundles dist/hew-stage lib/build/licenses.ts LICENSE
 	@echo $@
-	@$(TSX) lib/build/licenses.ts dist/build/hew.js.meta.json $(MUSL)/libc.a $@
+	@$(TSX) lib/build/licenses.ts dist/build/bundles/hew.js.meta.json $(MUSL)/libc.a $@
 
 # V8 salts its string hashes with a random seed, and the code cache holds hashes; of V8's flags only this one leaves the
 # cache valid for a Node started without it.
-dist/build/caches: dist/build/hew.js dist/hew-stage lib/build/warm.ts
+dist/build/caches: dist/build/bundles dist/hew-stage lib/build/warm.ts
 	@echo $@
-	@$(NODE24) --no-warnings --predictable lib/build/warm.ts dist/build/hew.js dist/hew-stage $@
+	@$(NODE24) --no-warnings --predictable lib/build/warm.ts dist/build/bundles dist/hew-stage $@
 
 dist/build/licenses.gz: dist/licenses.txt
 	@echo $@
 	@gzip -9n <$< >$@
 
-dist/build/hew-node: dist/build/node dist/build/hew.js dist/build/caches dist/build/licenses.gz lib/build/bake.ts lib/build/boot.cjs
+dist/build/hew-node: dist/build/node dist/build/bundles dist/build/caches dist/build/licenses.gz lib/build/bake.ts lib/build/boot.cjs
 	@echo $@
-	@$(TSX) lib/build/bake.ts dist/build/node lib/build/boot.cjs $@ bundle=dist/build/hew.js licenses=dist/build/licenses.gz \
-	    $$(cd dist/build/caches && for name in *; do echo "cache.$$name=dist/build/caches/$$name"; done) >/dev/null
+	@$(TSX) lib/build/bake.ts dist/build/node lib/build/boot.cjs $@ licenses=dist/build/licenses.gz \
+	    $$(cd dist/build && for file in bundles/*.js; do name=$${file#bundles/}; echo "bundle.$${name%.js}=dist/build/$$file"; done) \
+	    $$(cd dist/build && for file in caches/*; do echo "cache.$${file#caches/}=dist/build/$$file"; done) >/dev/null
 
 dist/hew: dist/hew-stage dist/build/hew-node lib/build/pack.ts lib/build/locales.ts
 	@echo $@

@@ -1,6 +1,6 @@
 import * as path from 'node:path'
 import {load, loadAll, names} from '../lib/cli/commands.ts'
-import {guarded, start} from '../lib/cli/main.ts'
+import {guarded, start, wordsOf} from '../lib/cli/main.ts'
 import {write} from '../lib/cli/output.ts'
 import {UsageError} from '../lib/errors.ts'
 import {version} from '../lib/launch.ts'
@@ -48,11 +48,11 @@ async function overview(): Promise<string> {
 async function main(): Promise<void> {
   const words = process.argv.slice(2)
   const called = await load(path.basename(process.argv0))
-  if (called) return start(called, words)
+  if (called) return start(called, wordsOf(called))
   const [word, ...rest] = words
   if (word === '-c') return guarded('hew', () => piped(rest))
   const named = word === undefined ? undefined : await load(word)
-  if (named) return start(named, rest)
+  if (named) return start(named, wordsOf(named))
   return guarded('hew', () => itself(word, rest))
 }
 

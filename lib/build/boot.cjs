@@ -1,15 +1,16 @@
-// The binary's main script: it runs the bundle with the one of lib/build/warm.ts's code caches that was made for the command.
+// The binary's main script: it runs the bundle that was made for the command (lib/build/bundle.ts), or the one with all of them, with
+// its code cache (lib/build/warm.ts).
 const {basename} = require('node:path')
 const {getAssetKeys, getRawAsset} = require('node:sea')
 const {constants, Script} = require('node:vm')
-const asset = name => Buffer.from(getRawAsset(name))
-const caches = getAssetKeys()
-const cache = [basename(process.argv0), process.argv[2]]
-  .map(word => `cache.${word}`)
-  .find(name => caches.includes(name))
-const script = new Script(asset('bundle').latin1Slice(), {
+const keys = getAssetKeys()
+const called = basename(process.argv0)
+const name = called.startsWith('hew') ? process.argv[2] : called
+const asset = (kind, others) =>
+  Buffer.from(getRawAsset(keys.includes(`${kind}.${name}`) ? `${kind}.${name}` : `${kind}.${others}`))
+const script = new Script(asset('bundle', 'hew').latin1Slice(), {
   filename: 'hew.js',
-  cachedData: asset(cache ?? 'cache.others'),
+  cachedData: asset('cache', 'others'),
   importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
 })
 // V8 goes without a cache that it does not take, and says nothing: for the test that does.

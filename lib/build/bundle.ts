@@ -1,36 +1,57 @@
 /**
- * scripts/hew.ts and all that it imports, as one CommonJS file: `tsx lib/build/bundle.ts OUT`.
+ * scripts/hew.ts and all that it imports, as one CommonJS file, and beside it commands that people wait for, each with what it alone
+ * imports: `tsx lib/build/bundle.ts FOLDER`. A start then reads a third of the text, and makes a third of the functions.
  *
- * Modules that are imported lazily stay lazy in it: each is a function that runs when it is first imported.
+ * Modules that are imported lazily stay lazy: each is a function that runs when it is first imported.
  */
-import {readFileSync, writeFileSync} from 'node:fs'
-import {build, transform} from 'esbuild'
+import {mkdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
+import {type BuildOptions, build, transform} from 'esbuild'
 
-const [outfile = 'dist/build/hew.js'] = process.argv.slice(2)
+const OWN = ['mkroot', 'copy-deps', 'limit', 'enter']
+
+const [folder = 'dist/build/bundles'] = process.argv.slice(2)
 const {version} = JSON.parse(readFileSync('package.json', 'utf8')) as {version: string}
 
-build({
-  metafile: true,
-  entryPoints: ['scripts/hew.ts'],
-  outfile,
-  bundle: true,
-  platform: 'node',
-  format: 'cjs',
-  target: 'node24',
-  minifySyntax: true,
-  legalComments: 'none', // hew --licenses has them all
-  define: {
-    HEW_BINARY: 'true',
-    HEW_VERSION: JSON.stringify(version),
-    // A bundle has no files of its own beside it.
-    'import.meta.url': '"file:///proc/self/exe"',
-  },
-  logLevel: 'warning',
-  logOverride: {'empty-import-meta': 'silent'}, // command() asks for it
-}).then(async ({metafile}) => {
-  writeFileSync(`${outfile}.meta.json`, JSON.stringify(metafile))
+rmSync(folder, {recursive: true, force: true})
+mkdirSync(folder, {recursive: true})
+await Promise.all([
+  bundle('hew', {entryPoints: ['scripts/hew.ts']}),
+  ...OWN.map(name => bundle(name, {stdin: {contents: entry(name), resolveDir: '.'}})),
+])
+
+/** What scripts/hew.ts does when it is asked for this command. */
+function entry(name: string): string {
+  return `
+    import command from './scripts/${name}.ts'
+    import {start, wordsOf} from './lib/cli/main.ts'
+    start(command, wordsOf(command))
+  `
+}
+
+async function bundle(name: string, source: BuildOptions): Promise<void> {
+  const outfile = `${folder}/${name}.js`
+  const {metafile, outputFiles} = await build({
+    ...source,
+    metafile: true,
+    write: false,
+    outfile,
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node24',
+    minifySyntax: true,
+    legalComments: 'none', // hew --licenses has them all
+    define: {
+      HEW_BINARY: 'true',
+      HEW_VERSION: JSON.stringify(version),
+      // A bundle has no files of its own beside it.
+      'import.meta.url': '"file:///proc/self/exe"',
+    },
+    logLevel: 'warning',
+    logOverride: {'empty-import-meta': 'silent'}, // command() asks for it
+  })
   // The shorter the faster, and no stack trace is ever shown.
-  const {code} = await transform(withoutCopies(readFileSync(outfile, 'utf8')), {
+  const {code} = await transform(withoutCopies(outputFiles![0]!.text), {
     minify: true,
     format: 'cjs',
     target: 'node24',
@@ -39,7 +60,8 @@ build({
     footer: '})',
   })
   writeFileSync(outfile, code)
-})
+  writeFileSync(`${outfile}.meta.json`, JSON.stringify(metafile))
+}
 
 /**
  * `import * as fs` of Node's own modules as a mere require: esbuild copies all of their names to an object, anew in each of

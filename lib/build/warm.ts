@@ -1,12 +1,12 @@
 /**
- * The bundle's code caches, one for each way to start: `NODE24 --predictable lib/build/warm.ts BUNDLE STAGE FOLDER`.
+ * The bundles' code caches, one for each way to start: `NODE24 --predictable lib/build/warm.ts BUNDLES STAGE FOLDER`.
  *
  * V8 compiles a function when it is first called. The cache that Node itself puts into a single executable is made before anything
  * was called: it knows where functions are, and has none of them. These are made when commands have run, and have what they
  * called; and as V8 reads all of a cache at once, none has what others call.
  */
 import childProcess from 'node:child_process'
-import {chownSync, mkdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
+import {chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {createRequire} from 'node:module'
 import * as path from 'node:path'
 import {constants, Script} from 'node:vm'
@@ -23,12 +23,12 @@ const LINES: Record<string, string[]> = {
   '-c': ['-c', `${MADE} | ${LIMITS} | enter -- true`], // the first: others enter what it makes
   mkroot: ['mkroot', '--empty', 'another'],
   'copy-deps': ['copy-deps', '-r', 'root', 'true', 'sh'],
-  limit: ['-c', `mkroot --empty limited | ${LIMITS} | limit box | ${LIMITS} --dry-run box`],
+  limit: ['limit', '--memory', '80M', '--cpu', '5%', '--pids', '3', '--dry-run', 'box'],
   enter: ['enter', '-r', 'root', '--', 'true'],
   others: ['--version'],
 }
 
-const [bundle, stage, output, name] = process.argv.slice(2) as [string, string, string, string | undefined]
+const [bundles, stage, output, name] = process.argv.slice(2) as [string, string, string, string | undefined]
 if (name === undefined) all()
 else one(name)
 
@@ -45,6 +45,7 @@ function all(): void {
 
 /** Runs the line of this name, and writes its cache. */
 function one(name: string): void {
+  const bundle = [`${bundles}/${name}.js`, `${bundles}/hew.js`].find(file => existsSync(file))!
   const [source, program, cache] = [
     readFileSync(bundle, 'latin1'),
     path.resolve(stage),

@@ -1,3 +1,4 @@
+import * as path from 'node:path'
 import {EXIT, HewError, reason, UsageError} from '../errors.ts'
 import {visible} from '../shell.ts'
 import {Ended} from '../stdio.ts'
@@ -8,6 +9,11 @@ import {write} from './output.ts'
 /** Runs one command and ends the process with its status. */
 export async function start<O extends Options>(command: Command<O>, words: string[]): Promise<never> {
   return guarded(`hew ${command.name}`, () => prepared(command, words)())
+}
+
+/** The words behind a command's name, which is that of a link to hew, or hew's first word. */
+export function wordsOf<O extends Options>({name}: Command<O>): string[] {
+  return process.argv.slice(path.basename(process.argv0) === name ? 2 : 3)
 }
 
 /**

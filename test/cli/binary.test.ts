@@ -78,6 +78,20 @@ binary('answers by the name it is called by, through a link or not', () => {
   assert.match(shell(`bash -c 'exec -a /nowhere/mkroot "$0" --help' "$1"`).stdout, /^hew mkroot: /)
 })
 
+binary(
+  'runs the same by any name: those with a bundle of their own, those without, and a name of the user',
+  () => {
+    assert.match(shell(`bash -c 'exec -a ps "$0" enter' "$1"`).stderr, /^hew ps: .*enter/)
+    assert.match(shell(`bash -c 'exec -a enter "$0" ps --help' "$1"`).stderr, /^hew enter: /)
+    for (const name of ['hew-1.0', 'containers'])
+      for (const command of ['enter', 'limit', 'ps'])
+        assert.match(
+          shell(`bash -c 'exec -a ${name} "$0" ${command} --help' "$1"`).stdout,
+          new RegExp(`^hew ${command}: `),
+        )
+  },
+)
+
 for (const option of [
   '--inspect',
   '--inspect-brk=0',
