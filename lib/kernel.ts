@@ -91,5 +91,6 @@ const isWithin = (path: string, directory: string): boolean =>
 
 /** The kernel writes space, tab, newline and backslash in paths as three octal digits. */
 export function unescaped(field: string): string {
+  if (!field.includes('\\')) return field
   return field.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
 }

@@ -1,6 +1,5 @@
 import type {ChildProcessByStdio} from 'node:child_process'
 import * as fs from 'node:fs'
-import {constants} from 'node:os'
 import type {Readable, Writable} from 'node:stream'
 import {EXIT, HewError, reason} from './errors.ts'
 import {packaged} from './launch.ts'
@@ -36,11 +35,7 @@ export function encode(plan: Plan, {as, explain = false}: Pick<Manner, 'as' | 'e
 
 function wordsOf(step: Step, explain: boolean): string[] {
   const line = explain ? visible(told(step)) : ''
-  return [...(line === '' ? [] : ['explain', line]), ...words(step, errno)]
-}
-
-function errno(name: string): number {
-  return name === 'any' ? 0 : constants.errno[name as keyof typeof constants.errno]
+  return [...(line === '' ? [] : ['explain', line]), ...words(step)]
 }
 
 /** The stage's program: the binary itself, under another name; while developing, what `make` has put beside it. */
@@ -108,7 +103,12 @@ export function printedBy(
     encoding: 'utf8',
   })
   if (error) throw new HewError(`cannot start the stage: ${reason(error)}`)
-  return {status: status ?? 128 + constants.signals[signal!], stdout, stderr}
+  return {status: status ?? killed(signal!), stdout, stderr}
+}
+
+/** The exit status of what a signal has ended, as a shell has it. */
+function killed(signal: NodeJS.Signals): number {
+  return 128 + process.getBuiltinModule('node:os').constants.signals[signal]
 }
 
 function variables(list: string[]): Record<string, string> {
@@ -170,7 +170,7 @@ export async function stream(
   const abort = new AbortController()
   const ended = new Promise<number>((resolve, reject) => {
     stage.once('error', error => reject(new HewError(`cannot start the stage: ${reason(error)}`)))
-    stage.once('close', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]))
+    stage.once('close', (status, signal) => resolve(status ?? killed(signal!)))
   })
   let running = true
   const stop = (): void => {

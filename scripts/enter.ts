@@ -8,10 +8,8 @@ import {list, type Values} from '../lib/cli/options.ts'
 import {isTerminal, write} from '../lib/cli/output.ts'
 import {dryRun, explained} from '../lib/cli/perform.ts'
 import {type Source, source} from '../lib/cli/source.ts'
-import {joinedBy, joinPlan, rootOf, seen} from '../lib/container/join.ts'
 import {type Machine, machine} from '../lib/container/machine.ts'
 import {byHandPlan, containerPlan, type Run, removable} from '../lib/container/plan.ts'
-import {factsOf, kept} from '../lib/container/replay.ts'
 import {idMappings, userOf} from '../lib/container/users.ts'
 import {type Claim, checkId, claim, claimStep, idFor, release, withAbove} from '../lib/containers/claim.ts'
 import {ownIdentity} from '../lib/containers/process.ts'
@@ -162,7 +160,7 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
   const claimed =
     given['dry-run'] || given.plan !== undefined ? undefined : claimFor(given, from.root, document)
   try {
-    const limits = limitSteps(document, claimed?.id ?? given.name ?? cgroupName(from.root), given)
+    const limits = limitSteps(document, claimed?.id ?? given.name ?? cgroupName(from.root), given, here)
     const run: Run = {
       root: from.root,
       command: document.process?.args ?? [],
@@ -180,7 +178,7 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
     for (const {field, why} of passedOver) notHonoured(field, why)
     const title = `enter ${from.root}`
     if (given['dry-run']) return await dry(plan, from.root, given)
-    become(given.plan === undefined ? plan : keptAs(given.plan, plan, document, given, from, here), {
+    become(given.plan === undefined ? plan : await keptAs(given.plan, plan, document, given, from, here), {
       as: 'hew enter',
       title,
       explain: explained(given),
@@ -228,18 +226,19 @@ function terminalFor(given: Given, from: Source): Run['terminal'] {
 }
 
 /** The finished plan as a step that writes it down. */
-function keptAs(
+async function keptAs(
   file: string,
   plan: Plan,
   document: Configuration,
   given: Given,
   {root}: Source,
   here: Machine,
-): Plan {
+): Promise<Plan> {
   if (removable(document))
     throw new HewError(
       `the root ${root} goes when its container has ended (mkroot --rm): no plan can be replayed with it`,
     )
+  const {factsOf, kept} = await import('../lib/container/replay.ts')
   return kept(plan, file, factsOf(document, root, here, given.user !== undefined))
 }
 
@@ -310,6 +309,7 @@ const WITH_TARGET = ['target', 'env', 'workdir', 'user', 'explain', 'dry-run', '
 async function join(word: string, given: Given, operands: string[]): Promise<void> {
   const other = others(given, WITH_TARGET)
   if (other !== undefined) throw new UsageError(`--target joins what is there already: leave --${other} out`)
+  const {joinedBy, joinPlan, rootOf, seen} = await import('../lib/container/join.ts')
   const joined = joinedBy(word)
   const root = new Sysroot(rootOf(joined))
   const change = adjustments(given, operands, root, machine())
@@ -376,9 +376,14 @@ function removeUnentered({configuration, root}: Source): void {
 }
 
 /** The cgroup of the container, called by its name, with its limits. */
-function limitSteps(document: Configuration, name: string, given: Given): Plan {
+function limitSteps(document: Configuration, name: string, given: Given, here: Machine): Plan {
   const {verdict} = given
-  const steps = cgroupPlan(document.linux?.resources ?? {}, name, hierarchies(), verdict !== undefined)
+  const steps = cgroupPlan(
+    document.linux?.resources ?? {},
+    name,
+    hierarchies(here.mounts),
+    verdict !== undefined,
+  )
   if (verdict === undefined) return steps
   const paths = steps.flatMap(step => (step.do === 'cgroup-join' ? step.paths : []))
   const to = verdictTo(verdict, given.plan !== undefined || given['dry-run'])

@@ -18,8 +18,7 @@ export interface Hierarchy {
 const V1_NAMES: Record<string, string> = {blkio: 'io'}
 
 /** Every hierarchy that is mounted here and can be seen. */
-export function hierarchies(): Hierarchy[] {
-  const all = mounts('self') ?? []
+export function hierarchies(all = mounts('self') ?? []): Hierarchy[] {
   const found = all.flatMap(mount =>
     /^cgroup2?$/.test(mount.type) && isVisible(mount, all) ? hierarchy(mount) : [],
   )

@@ -178,7 +178,7 @@ function devices(): Finding {
 /** Where things are made or set. (What cgroups are mounted as is told of them.) */
 const WRITTEN = ['/', '/proc/sys', '/sys', '/dev', '/run', '/tmp', '/var']
 
-function readOnly({mounts, contained}: Facts): Finding {
+function readOnly({machine: {mounts}, contained}: Facts): Finding {
   const found = WRITTEN.filter(at => mounts.findLast(({point}) => point === at)?.options.includes('ro'))
   if (found.length === 0) return fine('none that matter')
   return limited(

@@ -2,7 +2,7 @@ import * as fs from 'node:fs'
 import {constants, release} from 'node:os'
 import {type Hierarchy, hierarchies} from '../cgroups/hierarchies.ts'
 import {type Machine, machine} from '../container/machine.ts'
-import {type Mounted, mounts, read} from '../kernel.ts'
+import {read} from '../kernel.ts'
 import {printedBy} from '../stage.ts'
 import {PROBES} from './probes.ts'
 import {trial} from './trial.ts'
@@ -21,7 +21,6 @@ export interface Facts {
   noNewPrivileges: boolean
   /** The AppArmor profile that confines us. */
   apparmor: string | undefined
-  mounts: Mounted[]
   /** What came of each probe: undefined when it worked, else the name of the error or of the signal that ended it. */
   probes: Record<string, string | undefined>
   /** Why `enter` cannot make a container; undefined: it can. */
@@ -46,10 +45,9 @@ export function gather(): Facts {
     seccomp: /^Seccomp:\t2$/m.test(status),
     noNewPrivileges: /^NoNewPrivs:\t1$/m.test(status),
     apparmor: profile(),
-    mounts: mounts('self') ?? [],
     probes: probed(),
     enters: trial(here),
-    hierarchies: hierarchies(),
+    hierarchies: hierarchies(here.mounts),
   }
 }
 

@@ -1,4 +1,5 @@
 import {namespaceAdvice} from '../container/plan.ts'
+import type {Hints} from '../step.ts'
 import {type Finding, fine, limited} from './check.ts'
 import type {Facts} from './facts.ts'
 
@@ -32,7 +33,7 @@ function namespace(error: string, {machine, seccomp}: Facts): string {
   if (advice.any) return advice.any
   if (seccomp && error !== 'ENOSPC') return UNFILTERED
   if (error === 'EINVAL' || error === 'ENOSYS') return 'the kernel was built without it'
-  return advice[error] ?? 'see namespaces(7)'
+  return advice[error as keyof Hints] ?? 'see namespaces(7)'
 }
 
 /** user_namespaces(7): whoever maps root has to be allowed to give files capabilities (Linux 5.12). */
@@ -59,7 +60,7 @@ const uncovered =
   (type: string, directory: string) =>
   (error: string, facts: Facts): string => {
     if (error !== 'EPERM') return fileSystem(error, facts)
-    if (!facts.mounts.some(({point}) => point === directory))
+    if (!facts.machine.mounts.some(({point}) => point === directory))
       return `the machine's own is not mounted: 'mount -t ${type} ${type} ${directory}'`
     const over = covering(directory, facts)
     if (over.length === 0) return fileSystem(error, facts)
@@ -67,7 +68,7 @@ const uncovered =
   }
 
 /** What is mounted over parts of /proc or /sys, to hide them or to make them read-only. */
-function covering(directory: string, {mounts}: Facts): string[] {
+function covering(directory: string, {machine: {mounts}}: Facts): string[] {
   return mounts.map(({point}) => point).filter(at => at.startsWith(`${directory}/`) && !USUAL.test(at))
 }
 

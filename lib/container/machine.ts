@@ -1,5 +1,6 @@
 import * as fs from 'node:fs'
 import type {NamespaceType} from '../document/oci.ts'
+import {type Mounted, mounts, read} from '../kernel.ts'
 import type {CloneKind} from '../steps/container.ts'
 
 /** Names of namespaces(7) for those of the runtime specification. */
@@ -18,6 +19,8 @@ export const KINDS: Record<NamespaceType, CloneKind | 'cgroup'> = {
 export interface Machine {
   uid: number
   gid: number
+  /** What is mounted. */
+  mounts: Mounted[]
   /** The namespaces that this kernel has, by their names in /proc/self/ns. */
   namespaces: string[]
   /** True where cgroup v2 is mounted at /sys/fs/cgroup. */
@@ -40,9 +43,12 @@ const CGROUP2_SUPER_MAGIC = 0x63677270
 
 /** The machine as this process sees it. */
 export function machine(): Machine {
+  const uid = process.getuid!()
+  const mounted = mounts('self') ?? []
   return {
-    uid: process.getuid!(),
+    uid,
     gid: process.getgid!(),
+    mounts: mounted,
     namespaces: fs.readdirSync('/proc/self/ns'),
     cgroup2: fileSystem('/sys/fs/cgroup') === CGROUP2_SUPER_MAGIC,
     sysfs: fs.existsSync('/sys/kernel'),
@@ -50,8 +56,8 @@ export function machine(): Machine {
     newuidmap: ['newuidmap', 'newgidmap'].every(name =>
       ['/usr/bin', '/bin'].some(d => fs.existsSync(`${d}/${name}`)),
     ),
-    setgroups: read('/proc/self/setgroups') !== 'deny' && (process.getuid!() !== 0 || hasSetgid()),
-    chrooted: !/^\d+ \d+ \S+ \S+ \/ /m.test(read('/proc/self/mountinfo') ?? ' / '),
+    setgroups: read('/proc/self/setgroups') !== 'deny' && (uid !== 0 || hasSetgid()),
+    chrooted: !mounted.some(({point}) => point === '/'),
     forbids: [
       ...(sysctl('kernel.unprivileged_userns_clone') === '0' ? ['kernel.unprivileged_userns_clone=1'] : []),
       ...(sysctl('kernel.apparmor_restrict_unprivileged_userns') === '1'
@@ -78,12 +84,4 @@ function fileSystem(path: string): number | undefined {
 
 function sysctl(name: string): string | undefined {
   return read(`/proc/sys/${name.replaceAll('.', '/')}`)
-}
-
-function read(path: string): string | undefined {
-  try {
-    return fs.readFileSync(path, 'utf8').trim()
-  } catch {
-    return undefined
-  }
 }

@@ -7,7 +7,7 @@ import {
   type NamespaceType,
 } from '../document/oci.ts'
 import {HewError, SEE_CHECK} from '../errors.ts'
-import type {Plan, Step} from '../step.ts'
+import type {Hints, Plan, Step} from '../step.ts'
 import type {IdRange} from '../steps/container.ts'
 import {mask} from './capabilities.ts'
 import {KINDS, type Machine} from './machine.ts'
@@ -239,7 +239,7 @@ function ranges(mappings: IdMapping[] | undefined, field: string): IdRange[] {
 }
 
 /** What can be done where the kernel lets nobody make a user namespace, by errno name, or `any`. */
-export function namespaceAdvice(machine: Machine): Record<string, string> {
+export function namespaceAdvice(machine: Machine): Hints {
   if (machine.chrooted)
     return {
       any: "in a chroot the kernel makes no user namespaces: get there with 'hew enter' or pivot_root instead",
@@ -264,7 +264,7 @@ const ABSENT = {
   ENOSYS: `this kernel does not have all that it takes${SEE_CHECK}`,
 }
 
-function userNamespaceHints(machine: Machine): Record<string, string> {
+function userNamespaceHints(machine: Machine): Hints {
   const {EPERM, ...others} = namespaceAdvice(machine)
   return EPERM === undefined ? others : {...others, EPERM: EPERM + SEE_CHECK}
 }
@@ -323,7 +323,7 @@ function isOwnDev(step: Step): boolean {
   return step.do === 'mount' && step.path === '/dev' && step.type === 'tmpfs'
 }
 
-function mountHints(type: string, source: string, machine: Machine): Record<string, string> {
+function mountHints(type: string, source: string, machine: Machine): Hints {
   if (type === 'sysfs' && !machine.sysfs)
     return {
       EPERM:

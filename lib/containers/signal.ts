@@ -1,4 +1,3 @@
-import {constants} from 'node:os'
 import {processesIn} from '../cgroups/members.ts'
 import {HewError, UsageError} from '../errors.ts'
 import {writeValue} from '../kernel.ts'
@@ -19,14 +18,15 @@ const [RTMIN, RTMAX] = [34, 64]
 export function signalNumber(word: string): number {
   if (/^\d{1,2}$/.test(word) && Number(word) <= RTMAX) return Number(word)
   const name = word.toUpperCase().replace(/^SIG/, '')
+  const {signals} = process.getBuiltinModule('node:os').constants
   const [, base, offset = '0'] = /^(RTMIN|RTMAX)([+-]\d{1,2})?$/.exec(name) ?? []
   const number = base
     ? (base === 'RTMIN' ? RTMIN : RTMAX) + Number(offset)
-    : constants.signals[`SIG${name}` as NodeJS.Signals]
+    : signals[`SIG${name}` as NodeJS.Signals]
   if (number !== undefined && number <= RTMAX && (!base || number >= RTMIN)) return number
   const meant = nearest(
     name,
-    Object.keys(constants.signals).map(known => known.slice(3)),
+    Object.keys(signals).map(known => known.slice(3)),
   )
   throw new UsageError(
     `--signal ${word}: there is no such signal${meant ? `: did you mean ${meant}?` : ": 'kill -l' lists them"}`,
@@ -34,7 +34,7 @@ export function signalNumber(word: string): number {
 }
 
 /** These do to the supervisor what is meant for the container. */
-const {SIGKILL: KILL, SIGSTOP: STOP, SIGTSTP: TSTP, SIGTTIN: TTIN, SIGTTOU: TTOU} = constants.signals
+const [KILL, STOP, TSTP, TTIN, TTOU] = [9, 19, 20, 21, 22]
 const NOT_PASSED_ON = [KILL, STOP, TSTP, TTIN, TTOU]
 
 /**
