@@ -10,9 +10,7 @@ export const packaged: boolean = typeof HEW_BINARY !== 'undefined' && HEW_BINARY
 export const version: string = typeof HEW_VERSION !== 'undefined' ? HEW_VERSION : 'development'
 
 /** RLIMIT_NOFILE as the caller has it, "soft:hard": Node raises the soft limit at its start. */
-export const callersFileLimit: string | undefined = /^nofile=(\w+:\w+)$/.exec(
-  process.env.HEW_LAUNCH ?? '',
-)?.[1]
+export const callersFileLimit: string | undefined = process.env.HEW_LAUNCH?.slice('nofile='.length)
 
 /** HEW_EXPLAIN=1, for all commands of a pipe: each step is said when it is done. */
 export const explaining: boolean = ['', '0', undefined].indexOf(process.env.HEW_EXPLAIN) < 0

@@ -152,7 +152,12 @@ export default command(
   import.meta,
 )
 
-async function enter(given: Given, operands: string[], from: Source, logSize: number): Promise<void> {
+async function enter(
+  given: Given,
+  operands: string[],
+  from: Source,
+  logSize: number | undefined,
+): Promise<void> {
   for (const {field, why} of from.passedOver) notHonoured(field, why)
   const here = machine()
   const asked = adjust(from.configuration, adjustments(given, operands, new Sysroot(from.root), here))
@@ -169,7 +174,7 @@ async function enter(given: Given, operands: string[], from: Source, logSize: nu
       init: given.init,
       dieWithParent: given['die-with-parent'] ? (given.plan === undefined ? process.ppid : 0) : undefined,
       terminal: given['dry-run'] ? 'none' : terminalFor(given, from),
-      state: stateFor(given, from.root, document, claimed, limits, given.detach ? logSize : undefined),
+      state: stateFor(given, from.root, document, claimed, limits, logSize),
       limits,
     }
     const {plan, passedOver} = given['by-hand']
@@ -279,10 +284,13 @@ function stateSteps(claim: Claim, above: string[], limit: number | undefined): P
 
 const LOG_SIZE = '1M'
 
-function logSizeOf(given: Given): number {
+/** @returns undefined without --detach */
+function logSizeOf(given: Given): number | undefined {
   const word = given['log-size']
-  if (word !== undefined && !given.detach)
+  if (!given.detach) {
+    if (word === undefined) return undefined
     throw new UsageError('--log-size is of the log that --detach writes')
+  }
   const bytes = size('--log-size', word ?? LOG_SIZE) ?? Number.MAX_SAFE_INTEGER
   if (bytes === 0) throw new UsageError('--log-size 0: a log of 0 bytes holds nothing')
   return bytes

@@ -4,16 +4,7 @@ import type {Resources} from '../document/oci.ts'
 import {HewError, reason, SEE_CHECK} from '../errors.ts'
 import {read, words} from '../kernel.ts'
 import type {Plan} from '../step.ts'
-import {
-  cgroupOf,
-  type Hierarchy,
-  isKernelsRoot,
-  isOurs,
-  place,
-  systemdRuns,
-  topmost,
-  unitOf,
-} from './hierarchies.ts'
+import {cgroupOf, type Hierarchy, isOurs, place, systemdRuns, topmost, unitOf} from './hierarchies.ts'
 import {type Setting, settings} from './limits.ts'
 
 /** What counts, in v1 hierarchy by hierarchy, for what is told at the end. */
@@ -105,9 +96,12 @@ function unavailable(h: Hierarchy, needed: string[], found: Hierarchy[]): string
 
 /** Whoever enables cpu or pids in a cgroup that holds processes makes it "domain threaded", and what is made in it "domain invalid". */
 function unfit(above: string): string | undefined {
-  const type = read(`${above}/cgroup.type`) ?? 'domain'
-  const occupied = !isKernelsRoot(above) && words(`${above}/cgroup.procs`).length > 0
-  const enabled = words(`${above}/cgroup.subtree_control`).length > 0
+  const type = read(`${above}/cgroup.type`)
+  // The kernel's root has none, and may do both.
+  if (type === undefined) return undefined
+  const [occupied, enabled] = ['cgroup.procs', 'cgroup.subtree_control'].map(
+    file => words(`${above}/${file}`).length > 0,
+  )
   if (type === 'domain' && !(occupied && enabled)) return undefined
   return `the cgroup ${above} is "${type}", controllers were enabled in it while it held processes: run 'hew cgroup-init', which repairs it`
 }

@@ -35,7 +35,7 @@ export interface Machine {
   setgroups: boolean
   /** True in a chroot: there the kernel makes no user namespaces, and "/" is no mount. */
   chrooted: boolean
-  /** Settings that keep users from making user namespaces, as sysctl(8) names them. */
+  /** Settings that would let users make user namespaces where they are forbidden, as sysctl(8) takes them. */
   forbids: string[]
 }
 
@@ -51,21 +51,32 @@ export function machine(): Machine {
     mounts: mounted,
     namespaces: fs.readdirSync('/proc/self/ns'),
     cgroup2: fileSystem('/sys/fs/cgroup') === CGROUP2_SUPER_MAGIC,
-    sysfs: fs.existsSync('/sys/kernel'),
-    mqueue: fs.existsSync('/dev/mqueue'),
-    newuidmap: ['newuidmap', 'newgidmap'].every(name =>
-      ['/usr/bin', '/bin'].some(d => fs.existsSync(`${d}/${name}`)),
-    ),
+    // Asked where it matters, which is seldom.
+    get sysfs() {
+      return fs.existsSync('/sys/kernel')
+    },
+    get mqueue() {
+      return fs.existsSync('/dev/mqueue')
+    },
+    get newuidmap() {
+      return ['newuidmap', 'newgidmap'].every(name =>
+        ['/usr/bin', '/bin'].some(d => fs.existsSync(`${d}/${name}`)),
+      )
+    },
     setgroups: read('/proc/self/setgroups') !== 'deny' && (uid !== 0 || hasSetgid()),
     chrooted: !mounted.some(({point}) => point === '/'),
-    forbids: [
-      ...(sysctl('kernel.unprivileged_userns_clone') === '0' ? ['kernel.unprivileged_userns_clone=1'] : []),
-      ...(sysctl('kernel.apparmor_restrict_unprivileged_userns') === '1'
-        ? ['kernel.apparmor_restrict_unprivileged_userns=0']
-        : []),
-      ...(sysctl('user.max_user_namespaces') === '0' ? ['user.max_user_namespaces=10000'] : []),
-    ],
+    forbids: Object.entries(FORBIDDING).flatMap(([name, [when, instead]]) => {
+      const file = `/proc/sys/${name.replaceAll('.', '/')}`
+      return fs.existsSync(file) && read(file) === when ? [`${name}=${instead}`] : []
+    }),
   }
+}
+
+/** When nobody, or no user, can make user namespaces, and what would let them; the first two are Debian's and AppArmor's own. */
+const FORBIDDING = {
+  'kernel.unprivileged_userns_clone': ['0', '1'],
+  'kernel.apparmor_restrict_unprivileged_userns': ['1', '0'],
+  'user.max_user_namespaces': ['0', '10000'],
 }
 
 /** The bit of CAP_SETGID in proc_pid_status(5). */
@@ -80,8 +91,4 @@ function fileSystem(path: string): number | undefined {
   } catch {
     return undefined
   }
-}
-
-function sysctl(name: string): string | undefined {
-  return read(`/proc/sys/${name.replaceAll('.', '/')}`)
 }

@@ -15,7 +15,7 @@ export interface Claim {
   directory: string
   /**
    * state.json up to its volatile end, for whoever writes it from now on: behind it come
-   * `"dev.hew.supervisor":"PID START NAMESPACE BOOT","dev.hew.cgroups":"DIR\nDIR","dev.hew.start":"TICKS"},"status":"running","pid":PID}`
+   * `"dev.hew.created":"TIME","dev.hew.supervisor":"PID START NAMESPACE BOOT","dev.hew.cgroups":"DIR\nDIR","dev.hew.start":"TICKS"},"status":"running","pid":PID}`
    * and a newline. It ends with a comma; cgroups and start may be empty or left out, pid only left out.
    */
   head: string
@@ -42,13 +42,12 @@ export function idFor(root: string): string {
   return /^\d*$|^[-_]/.test(name) ? `root-${name.replace(/^[-_]+/, '')}`.replace(/-$/, '') : name
 }
 
-/** The same; then with -2, -3, and so on. */
-function* idsFor(root: string, taken: Set<string>): Generator<string> {
+/** The same; then with -2, -3, and so on, as far as there are none here. */
+function* idsFor(root: string, states: string): Generator<string> {
   const base = idFor(root)
-  for (let n = 1; ; n++) {
-    const id = n === 1 ? base : `${base}-${n}`
-    if (!taken.has(id)) yield id
-  }
+  yield base
+  const taken = new Set(idsIn(states))
+  for (let n = 2; ; n++) if (!taken.has(`${base}-${n}`)) yield `${base}-${n}`
 }
 
 /**
@@ -68,7 +67,6 @@ export function claim(
   const own = ownIdentity()
   const begun = `${states}/${leftover('new', own)}`
   const annotations = {
-    [STATE.created]: new Date().toISOString(),
     [STATE.rootfs]: root,
     ...(detached && {[STATE.detached]: 'true'}),
   }
@@ -77,7 +75,7 @@ export function claim(
     fs.writeFileSync(`${begun}/config.json`, `${JSON.stringify(configuration)}\n`, {mode: 0o600})
     // Written to at the end, and not replaced: who waits for that holds it open, and a state in the foreground goes then.
     fs.writeFileSync(`${begun}/verdict.json`, '', {mode: 0o600})
-    for (const wanted of id === undefined ? idsFor(root, new Set(idsIn(states))) : [id]) {
+    for (const wanted of id === undefined ? idsFor(root, states) : [id]) {
       const directory = `${states}/${wanted}`
       const stable = {ociVersion: OCI_VERSION, id: wanted, bundle: directory, annotations}
       const head = `${JSON.stringify(stable).slice(0, -2)},`

@@ -7,13 +7,17 @@ import {HewError, reason} from '../errors.ts'
  * @throws HewError it is there, and others could put something into it
  */
 export function stateDirectory(): string {
+  return looked().directory
+}
+
+function looked(): {directory: string; there: boolean} {
   const directory = place(process.getuid!(), process.env.XDG_RUNTIME_DIR)
   const found = fs.lstatSync(directory, {throwIfNoEntry: false})
   if (found && !(found.isDirectory() && isOurs(found)))
     throw new HewError(
       `the directory of states ${directory} is not yours alone: somebody else made it, or may write to it: remove it`,
     )
-  return directory
+  return {directory, there: found !== undefined}
 }
 
 /**
@@ -21,7 +25,8 @@ export function stateDirectory(): string {
  * @throws HewError it cannot be made
  */
 export function madeStateDirectory(): string {
-  const directory = stateDirectory()
+  const {directory, there} = looked()
+  if (there) return directory
   try {
     // A BusyBox has no /run.
     fs.mkdirSync(path.dirname(directory), {recursive: true, mode: 0o755})

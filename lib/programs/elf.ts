@@ -192,7 +192,8 @@ const NOTHING = Buffer.alloc(0)
 const PAGE = 4096
 
 /** Nothing that is returned refers to the pages, so every file uses the same: allocating them takes longer than reading. */
-const SLAB = Array.from({length: 32}, () => Buffer.allocUnsafeSlow(PAGE))
+const SLAB: Buffer[] = []
+const SLAB_MAX = 32
 
 /** A file that is read by the page, each page once, never past the end. One at a time. */
 class Pages {
@@ -215,7 +216,9 @@ class Pages {
   }
 
   #read(start: number): Buffer {
-    const space = SLAB[this.#pages.size] ?? Buffer.allocUnsafe(PAGE)
+    const own = this.#pages.size
+    if (own === SLAB.length && own < SLAB_MAX) SLAB.push(Buffer.allocUnsafeSlow(PAGE))
+    const space = SLAB[own] ?? Buffer.allocUnsafe(PAGE)
     const page = start + PAGE <= this.size ? space : space.subarray(0, this.size - start)
     for (let filled = 0; filled < page.length; ) {
       const got = this.pread(filled === 0 ? page : page.subarray(filled), start + filled)

@@ -153,23 +153,9 @@ static void write_configuration(const char *head) {
     free(text);
 }
 
-/* ISO 8601. Not gmtime(3), which reads /etc/localtime: the days since 1 March of the year 0, as of howardhinnant.github.io/date_algorithms.html */
-static void print_now(char *to, size_t size) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    long second = now.tv_sec % 86400, days = now.tv_sec / 86400 + 719468;
-    long era = days / 146097, of_era = days % 146097;
-    long years = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
-    long of_year = of_era - (365 * years + years / 4 - years / 100), from_march = (5 * of_year + 2) / 153;
-    long month = from_march < 10 ? from_march + 3 : from_march - 9;
-    snprintf(to, size, "%04ld-%02ld-%02ldT%02ld:%02ld:%02ld.%03ldZ", years + era * 400 + (month <= 2), month,
-             of_year - (153 * from_march + 2) / 5 + 1, second / 3600, second / 60 % 60, second % 60, now.tv_nsec / 1000000);
-}
-
 static char *head_for(const char *id, const char *rest) {
-    char now[128], *head;
-    print_now(now, sizeof now);
-    if (asprintf(&head, "{\"id\":\"%s\",\"bundle\":\"%s/%s\",%s\"dev.hew.created\":\"%s\",", id, state.path, id, rest, now) < 0)
+    char *head;
+    if (asprintf(&head, "{\"id\":\"%s\",\"bundle\":\"%s/%s\",%s", id, state.path, id, rest) < 0)
         fail(ENOMEM, "cannot keep the container's state");
     return head;
 }

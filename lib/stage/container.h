@@ -164,7 +164,7 @@ extern struct state {
     int directory; /* -1: nobody is told of this container */
     int states;    /* the directory that it is in, by this name */
     const char *path, *id;
-    const char *head, *where; /* state.json up to the supervisor; "NAMESPACE BOOT" of that */
+    const char *head, *where; /* state.json up to when it was created; "NAMESPACE BOOT" of the supervisor */
     bool keep;                /* after the end, too */
     pid_t pid;                /* of the container's first process */
     unsigned long long start; /* once it has ended, its number may be another's */

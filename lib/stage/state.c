@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct state state = {.directory = -1};
 
@@ -50,13 +51,28 @@ static bool replace_text(int directory, const char *name, const char *text) {
     return true;
 }
 
+/* ISO 8601. Not gmtime(3), which reads /etc/localtime: the days since 1 March of the year 0, as of howardhinnant.github.io/date_algorithms.html */
+static void print_now(char *to, size_t size) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    long second = now.tv_sec % 86400, days = now.tv_sec / 86400 + 719468;
+    long era = days / 146097, of_era = days % 146097;
+    long years = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    long of_year = of_era - (365 * years + years / 4 - years / 100), from_march = (5 * of_year + 2) / 153;
+    long month = from_march < 10 ? from_march + 3 : from_march - 9;
+    snprintf(to, size, "%04ld-%02ld-%02ldT%02ld:%02ld:%02ld.%03ldZ", years + era * 400 + (month <= 2), month,
+             of_year - (153 * from_march + 2) / 5 + 1, second / 3600, second / 60 % 60, second % 60, now.tv_nsec / 1000000);
+}
+
 /* The document as it is now; the caller frees. */
 static char *document(const char *status, bool with_process) {
     char *text = NULL;
     size_t size;
     FILE *out = open_memstream(&text, &size);
     if (!out) return NULL;
-    fprintf(out, "%s\"dev.hew.supervisor\":\"%d %llu %s\"", state.head, (int)getpid(), own_start(), state.where);
+    static char created[128];
+    if (!*created) print_now(created, sizeof created);
+    fprintf(out, "%s\"dev.hew.created\":\"%s\",\"dev.hew.supervisor\":\"%d %llu %s\"", state.head, created, (int)getpid(), own_start(), state.where);
     fprintf(out, ",\"dev.hew.cgroups\":\"");
     print_cgroups(out);
     if (with_process) fprintf(out, "\",\"dev.hew.start\":\"%llu", state.start);

@@ -9,7 +9,7 @@ export interface StateSteps {
   /** The rest is done by a process of its own; the caller's prints the state when the command runs, and ends. */
   detach: {id: string; script?: InScript}
   /**
-   * From here on the stage writes state.json. `head`: its text up to the supervisor; `where`: the PID namespace and the boot
+   * From here on the stage writes state.json. `head`: its text up to when it was created; `where`: the PID namespace and the boot
    * that the supervisor's PID counts in; `keep`: it stays when the container has ended.
    */
   state: {directory: string; head: string; where: string; keep: boolean}
