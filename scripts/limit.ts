@@ -1,4 +1,5 @@
 import {type Act, perform} from '../lib/act.ts'
+import {type Hierarchy, hierarchies} from '../lib/cgroups/hierarchies.ts'
 import {resources, type Wishes} from '../lib/cgroups/limits.ts'
 import {limitActs, type Target, targetOf, useText} from '../lib/cgroups/running.ts'
 import {limitsText} from '../lib/cgroups/text.ts'
@@ -89,17 +90,19 @@ function targetsNamed(words: string[]): Target[] {
 }
 
 function act(targets: Target[], wishes: Wishes | undefined, given: Given): void | Promise<void> {
-  if (given['dry-run']) return dryActs(actsOf(targets, wishes), 'hew limit')
-  limit(targets, wishes, given)
-  if (!given.quiet) write(1, targets.map(target => useText(target, given.json)).join(given.json ? '' : '\n'))
+  const found = hierarchies()
+  if (given['dry-run']) return dryActs(actsOf(targets, wishes, found), 'hew limit')
+  limit(targets, wishes, given, found)
+  const text = (target: Target): string => useText(target, given.json, found)
+  if (!given.quiet) write(1, targets.map(text).join(given.json ? '' : '\n'))
 }
 
-function actsOf(targets: Target[], wishes: Wishes | undefined): Act[] {
-  return wishes ? targets.flatMap(target => limitActs(target, wishes)) : []
+function actsOf(targets: Target[], wishes: Wishes | undefined, found: Hierarchy[]): Act[] {
+  return wishes ? targets.flatMap(target => limitActs(target, wishes, found)) : []
 }
 
-function limit(targets: Target[], wishes: Wishes | undefined, given: Given): void {
-  for (const target of targets) perform(actsOf([target], wishes), telling('hew limit', given))
+function limit(targets: Target[], wishes: Wishes | undefined, given: Given, found: Hierarchy[]): void {
+  for (const target of targets) perform(actsOf([target], wishes, found), telling('hew limit', given))
 }
 
 /** A container of the pipe is limited at once, and the document goes on to the next command. */
@@ -107,9 +110,10 @@ function pass(document: State, wishes: Wishes | undefined, given: Given): void |
   const container = running(containerOf(document))
   const target = containerTarget(container)
   const text = `${JSON.stringify(document)}\n`
-  if (given['dry-run']) return dryActs(actsOf([target], wishes), 'hew limit', text)
-  limit([target], wishes, given)
-  const passedOn = given.json || !isTerminal(1) ? text : useText(target, false)
+  const found = hierarchies()
+  if (given['dry-run']) return dryActs(actsOf([target], wishes, found), 'hew limit', text)
+  limit([target], wishes, given, found)
+  const passedOn = given.json || !isTerminal(1) ? text : useText(target, false, found)
   write(1, given.quiet ? `${container.root}\n` : passedOn)
 }
 

@@ -7,7 +7,7 @@ import {cgroupOf, type Hierarchy, hierarchies} from './hierarchies.ts'
 import {resources, type Setting, settings, type Wishes} from './limits.ts'
 import {members, processes} from './members.ts'
 import {cgroupName, inherited, type Part, parts, versionOf} from './plan.ts'
-import {number, useOf} from './use.ts'
+import {MEMORY_LIMIT, MEMORY_NOW, number, placeIn, useOf} from './use.ts'
 import {bandwidthText, bytesText} from './values.ts'
 
 /** Processes that run already, and are limited together. */
@@ -80,8 +80,7 @@ function ownCgroup(target: Target, h: Hierarchy): string | undefined {
  * What limits something that runs already. Without a cgroup of its own it gets one.
  * @throws HewError it cannot be limited so
  */
-export function limitActs(target: Target, wishes: Wishes): Act[] {
-  const found = hierarchies()
+export function limitActs(target: Target, wishes: Wishes, found: Hierarchy[]): Act[] {
   const before = wishes.swap === undefined ? {} : presentMemory(target, wishes, found)
   const wanted = parts(settings(resources(before, wishes), versionOf(found)), found)
   const acts = wanted.flatMap((part): Act[] => {
@@ -102,7 +101,7 @@ function presentMemory(target: Target, wishes: Wishes, found: Hierarchy[]) {
   if (wishes.memory !== undefined) return {}
   const limit = found
     .filter(({controllers}) => controllers.includes('memory'))
-    .map(h => number(target.at(h), ['memory.max', 'memory.limit_in_bytes']))
+    .map(h => number(placeIn(h, target.at), MEMORY_LIMIT))
     .find(value => value !== undefined)
   if (limit === undefined) throw new UsageError('--swap is on top of --memory: say both')
   return {memory: {limit}}
@@ -135,9 +134,9 @@ function ordered(list: Setting[], directory: string): Setting[] {
 }
 
 /** v2 would kill, v1 would refuse: hew does neither, and says so. */
-function refuseBelowUse(target: Target, {settings}: Part, own: string): void {
+function refuseBelowUse(target: Target, {hierarchy, settings}: Part, own: string): void {
   const limit = settings.find(({file}) => file === 'memory.max' || file === 'memory.limit_in_bytes')
-  const use = number(own, ['memory.current', 'memory.usage_in_bytes'])
+  const use = number({directory: own, version: hierarchy.version}, MEMORY_NOW)
   const bytes = Number(limit?.value)
   if (!limit || !(bytes >= 0) || use === undefined || use <= bytes) return
   const force =
@@ -150,8 +149,8 @@ function refuseBelowUse(target: Target, {settings}: Part, own: string): void {
 }
 
 /** Limits and use of a target, for a person or as a line of JSON. */
-export function useText(target: Target, json: boolean): string {
-  const {cgroups, processes, memory, cpu} = useOf(target.own ?? target.at)
+export function useText(target: Target, json: boolean, found: Hierarchy[]): string {
+  const {cgroups, processes, memory, cpu} = useOf(target.own ?? target.at, found)
   if (json) return `${JSON.stringify({target: target.word, cgroups, processes, memory, cpu})}\n`
   const of = (now: number | undefined, limit: number | undefined, text: (value: number) => string): string =>
     `${now === undefined ? 'not counted' : text(now)}${limit === undefined ? ', no limit' : ` of ${text(limit)}`}`

@@ -1,22 +1,34 @@
 import {read} from '../kernel.ts'
-import {type Hierarchy, hierarchies} from './hierarchies.ts'
+import type {Hierarchy} from './hierarchies.ts'
 
 /** No limit, in v1: LONG_MAX, rounded down to a page. */
 const V1_NONE = 2 ** 62
 
-/** The number in the first of the files that is there; undefined for `max`. */
-export function number(directory: string | undefined, files: string[]): number | undefined {
-  if (directory === undefined) return undefined
-  const value = files.map(file => read(`${directory}/${file}`)).find(text => text !== undefined)
+/** A cgroup's directory, and the kind that it is of. */
+interface Place {
+  directory: string
+  version: Hierarchy['version']
+}
+
+/** What a file is called in v2 and in v1; undefined: there is none. */
+type Names = [v2: string | undefined, v1: string | undefined]
+
+/** Only the file that this kind has is opened: one that is not there takes longer than one that is. */
+function text(place: Place | undefined, [v2, v1]: Names): string | undefined {
+  const file = place?.version === 2 ? v2 : v1
+  return place && file && read(`${place.directory}/${file}`)
+}
+
+/** The number in a cgroup's file; undefined for `max`, or where there is none. */
+export function number(place: Place | undefined, names: Names): number | undefined {
+  const value = text(place, names)
   return value === undefined || !/^\d+$/.test(value) || Number(value) >= V1_NONE ? undefined : Number(value)
 }
 
 /** The values behind the keys of a file such as cpu.stat. */
-function keyed(directory: string | undefined, files: string[]): Record<string, number> {
-  if (directory === undefined) return {}
-  const text = files.map(file => read(`${directory}/${file}`)).find(text => text !== undefined) ?? ''
+function keyed(place: Place | undefined, names: Names): Record<string, number> {
   return Object.fromEntries(
-    text.split('\n').flatMap(line => {
+    (text(place, names) ?? '').split('\n').flatMap(line => {
       const [key = '', value = ''] = line.split(' ')
       return /^\d+$/.test(value) ? [[key, Number(value)]] : []
     }),
@@ -47,33 +59,31 @@ export interface Use {
 }
 
 /** What a cgroup may use, and what it does. @param at its directory in a hierarchy */
-export function useOf(
-  at: (hierarchy: Hierarchy) => string | undefined,
-  found: Hierarchy[] = hierarchies(),
-): Use {
-  const known = new Map<Hierarchy, string | undefined>()
-  const where = (controller: string): string | undefined => {
+export function useOf(at: (hierarchy: Hierarchy) => string | undefined, found: Hierarchy[]): Use {
+  const known = new Map<Hierarchy, Place | undefined>()
+  const where = (controller: string): Place | undefined => {
     const h =
       found.find(h => h.version === 1 && h.controllers.includes(controller)) ??
       found.find(h => h.version === 2)
-    if (h && !known.has(h)) known.set(h, at(h))
-    return h && known.get(h)
+    if (!h) return undefined
+    if (!known.has(h)) known.set(h, placeIn(h, at))
+    return known.get(h)
   }
   const [memory, cpu, pids] = [where('memory'), where('cpu'), where('pids')]
   return {
     cgroups: Object.fromEntries(
-      Object.entries({memory, cpu, pids}).filter(
-        (entry): entry is [string, string] => entry[1] !== undefined,
+      Object.entries({memory, cpu, pids}).flatMap(([name, place]) =>
+        place ? [[name, place.directory]] : [],
       ),
     ),
     processes: {
-      now: number(pids, ['pids.current']),
-      limit: number(pids, ['pids.max']),
-      refused: keyed(pids, ['pids.events']).max,
+      now: number(pids, both('pids.current')),
+      limit: number(pids, both('pids.max')),
+      refused: keyed(pids, both('pids.events')).max,
     },
     memory: {
-      now: number(memory, ['memory.current', 'memory.usage_in_bytes']),
-      limit: number(memory, ['memory.max', 'memory.limit_in_bytes']),
+      now: number(memory, MEMORY_NOW),
+      limit: number(memory, MEMORY_LIMIT),
       peak: number(memory, ['memory.peak', 'memory.max_usage_in_bytes']),
       kills: keyed(memory, ['memory.events', 'memory.oom_control']).oom_kill,
     },
@@ -81,16 +91,26 @@ export function useOf(
   }
 }
 
-function cpuUse(cpu: string | undefined, cpuacct: string | undefined): Use['cpu'] {
-  const [quota = '', period] = (cpu === undefined ? '' : (read(`${cpu}/cpu.max`) ?? '')).split(' ')
-  const stat = keyed(cpu, ['cpu.stat'])
+/** Where something is in a hierarchy. @param at its directory there */
+export function placeIn(h: Hierarchy, at: (hierarchy: Hierarchy) => string | undefined): Place | undefined {
+  const directory = at(h)
+  return directory === undefined ? undefined : {directory, version: h.version}
+}
+
+export const MEMORY_NOW: Names = ['memory.current', 'memory.usage_in_bytes']
+export const MEMORY_LIMIT: Names = ['memory.max', 'memory.limit_in_bytes']
+const both = (name: string): Names => [name, name]
+
+function cpuUse(cpu: Place | undefined, cpuacct: Place | undefined): Use['cpu'] {
+  const [quota = '', period] = (text(cpu, ['cpu.max', undefined]) ?? '').split(' ')
+  const stat = keyed(cpu, both('cpu.stat'))
   const spent = stat.usage_usec
   return {
-    seconds: spent === undefined ? seconds(number(cpuacct, ['cpuacct.usage']), 1e9) : spent / 1e6,
+    seconds: spent === undefined ? seconds(number(cpuacct, [undefined, 'cpuacct.usage']), 1e9) : spent / 1e6,
     throttled: stat.nr_throttled,
     throttledSeconds: seconds(stat.throttled_usec, 1e6) ?? seconds(stat.throttled_time, 1e9),
-    quota: /^\d+$/.test(quota) ? Number(quota) : number(cpu, ['cpu.cfs_quota_us']),
-    period: period ? Number(period) : number(cpu, ['cpu.cfs_period_us']),
+    quota: /^\d+$/.test(quota) ? Number(quota) : number(cpu, [undefined, 'cpu.cfs_quota_us']),
+    period: period ? Number(period) : number(cpu, [undefined, 'cpu.cfs_period_us']),
   }
 }
 

@@ -3,11 +3,9 @@ import {HewError} from '../errors.ts'
 import {removeRoot} from '../root/remove.ts'
 import {ownership} from './cgroups.ts'
 import {awaitProcesses} from './end.ts'
-import {killCgroups, killNow, send, signalAll, signalNumber, signalStep, unending} from './signal.ts'
+import {KILL, killCgroups, killNow, send, signalAll, signalStep, unending} from './signal.ts'
 import {type Container, configurationOf} from './state.ts'
 import {remove} from './sweep.ts'
-
-const KILL = signalNumber('KILL')
 
 /**
  * The root directory of a container, if it may be removed with it.

@@ -34,7 +34,8 @@ export function signalNumber(word: string): number {
 }
 
 /** These do to the supervisor what is meant for the container. */
-const [KILL, STOP, TSTP, TTIN, TTOU] = [9, 19, 20, 21, 22]
+export const KILL = 9
+const [STOP, TSTP, TTIN, TTOU] = [19, 20, 21, 22]
 const NOT_PASSED_ON = [KILL, STOP, TSTP, TTIN, TTOU]
 
 /**

@@ -3,7 +3,7 @@ import type {Made} from '../container/plan.ts'
 import {ownCgroups} from '../containers/cgroups.ts'
 import {setFrozen} from '../containers/freeze.ts'
 import {endNow, removeContainer} from '../containers/remove.ts'
-import {signalAll, signalNumber} from '../containers/signal.ts'
+import {KILL, signalAll} from '../containers/signal.ts'
 import type {Container} from '../containers/state.ts'
 import {discard, type Stale, sweepOne} from '../containers/sweep.ts'
 import {quote} from '../shell.ts'
@@ -23,8 +23,6 @@ export interface LivingSteps {
   /** A state that says nothing of a container. */
   discard: {states: string; id: string}
 }
-
-const KILL = signalNumber('KILL')
 
 const cgroupsOf = ({cgroups}: Container): string[] => ownCgroups(cgroups)
 
