@@ -1,5 +1,5 @@
 import {DF_1_NODEFLIB, type Elf, EM, sameAbi} from './elf.ts'
-import {type CachedLibrary, ldSoConfDirectories, parseLdCache} from './ldcache.ts'
+import {type LdCache, ldSoConfDirectories, parseLdCache} from './ldcache.ts'
 import {type Candidate, type Found, type Loaded, Loader, RELATIVE, Search, type Verdict} from './ldso.ts'
 
 /** The search of glibc's ld.so: ld.so(8), and _dl_map_object in elf/dl-load.c. */
@@ -7,7 +7,7 @@ export class GlibcLoader extends Loader {
   readonly knowsSonames = true
   /** What the distribution compiled into its ld.so. */
   #compiledIn: {directories: string[]; lib: string; cache: string} | undefined
-  #libraries: Map<string, CachedLibrary[]> | 'no cache' | undefined
+  #libraries: LdCache | 'no cache' | undefined
   #confDirectories: string[] | undefined
 
   expand(name: string, object: Loaded): string[] {
@@ -93,7 +93,7 @@ export class GlibcLoader extends Loader {
     }
     search.searched.push(cache)
     const ids = cacheIds(this.abi)
-    for (const {path, flags, hwcaps} of libraries.get(name) ?? []) {
+    for (const {path, flags, hwcaps} of libraries(name)) {
       if ((ids && !ids.includes(flags)) || (noDefault && this.#isDefault(path))) continue
       const level = hwcaps && /\/glibc-hwcaps\/([^/]+)\/[^/]*$/.exec(path)?.[1]
       const candidate: Candidate = {path, rule: level ? `glibc-hwcaps ${level}` : 'ld.so.cache'}
@@ -105,7 +105,7 @@ export class GlibcLoader extends Loader {
     }
   }
 
-  #cached(): Map<string, CachedLibrary[]> | 'no cache' {
+  #cached(): LdCache | 'no cache' {
     if (!this.#libraries) {
       const file = this.inspector.sysroot.read(this.#own().cache)
       this.#libraries = (file && parseLdCache(file)) ?? 'no cache'

@@ -14,12 +14,15 @@ const MAGIC = 'glibc-ld.so.cache1.1'
 const HEADER = 48
 const ENTRY = 24
 
+/** The entries of a library, in the file's order. */
+export type LdCache = (name: string) => CachedLibrary[]
+
 /**
- * Reads the cache that ldconfig(8) writes: by library name, the entries in the file's order. The format is that of
- * glibc 2.2 and later, alone or behind one of the format before it. Undefined when it is none of these, or damaged
- * in a way that makes ld.so ignore it.
+ * The cache that ldconfig(8) writes, in the format of glibc 2.2 and later, alone or behind one of the format before it. A name is
+ * looked up as ld.so does it (elf/dl-cache.c): by halves, in entries that ldconfig has sorted downwards. Undefined when it is
+ * none of these, or damaged in a way that makes ld.so ignore it.
  */
-export function parseLdCache(file: Buffer): Map<string, CachedLibrary[]> | undefined {
+export function parseLdCache(file: Buffer): LdCache | undefined {
   const start = findHeader(file)
   if (start === undefined) return undefined
   const cache = file.subarray(start)
@@ -27,26 +30,59 @@ export function parseLdCache(file: Buffer): Map<string, CachedLibrary[]> | undef
   const order = cache[28]! & 3
   if (order === 1) return undefined
   const view = new DataView(cache.buffer, cache.byteOffset, cache.length)
-  const uint32 = (at: number) => view.getUint32(at, order !== 3)
-  const count = uint32(20)
+  const uint32 = (i: number, field: number) => view.getUint32(HEADER + i * ENTRY + field, order !== 3)
+  const count = view.getUint32(20, order !== 3)
   if (count > Math.floor((cache.length - HEADER) / ENTRY)) return undefined
-  const string = stringsOf(cache, HEADER + count * ENTRY)
-  const libraries = new Map<string, CachedLibrary[]>()
-  for (let i = 0, at = HEADER; i < count; i++, at += ENTRY) {
-    const [first, second] = [uint32(at + 16), uint32(at + 20)]
+
+  const library = (i: number): CachedLibrary | undefined => {
+    const [first, second] = [uint32(i, 16), uint32(i, 20)]
     const [high, low] = order === 3 ? [first, second] : [second, first]
     // Bit 62, and ten bits of ISA level: a glibc-hwcaps entry. Other bits: the processor features of old glibcs,
     // whose directories no current one searches.
     const hwcaps = (high & ~0x3ff) >>> 0 === 0x40000000
-    const [name, path] = [string(uint32(at + 4)), string(uint32(at + 8))]
-    if (!name || !path?.startsWith('/') || (!hwcaps && (high !== 0 || low !== 0))) continue
-    const entry = {path, flags: uint32(at), hwcaps}
-    const known = libraries.get(name)
-    if (known) known.push(entry)
-    else libraries.set(name, [entry])
+    const path = stringAt(cache, uint32(i, 8))
+    if (!path?.startsWith('/') || (!hwcaps && (high !== 0 || low !== 0))) return undefined
+    return {path, flags: uint32(i, 0), hwcaps}
   }
-  return libraries
+  return name => {
+    const wanted = Buffer.from(`${name}\0`)
+    const libraries: CachedLibrary[] = []
+    let [from, to] = [0, count]
+    while (from < to) {
+      const middle = (from + to) >>> 1
+      if (compare(wanted, cache, uint32(middle, 4)) < 0) from = middle + 1
+      else to = middle
+    }
+    for (let i = from; i < count && compare(wanted, cache, uint32(i, 4)) === 0; i++) {
+      const found = library(i)
+      if (found) libraries.push(found)
+    }
+    return libraries
+  }
 }
+
+/** The order of names: numbers in them by their value, and behind everything else (_dl_cache_libcmp). Both end with a NUL, or the file. */
+function compare(name: Buffer, cache: Buffer, offset: number): number {
+  let [a, b] = [0, offset]
+  for (;;) {
+    const [x, y] = [name[a]!, cache[b] ?? 0]
+    if (isDigit(x) && isDigit(y)) {
+      let [left, right] = [0, 0]
+      while (isDigit(name[a])) left = left * 10 + name[a++]! - ZERO
+      while (isDigit(cache[b])) right = right * 10 + cache[b++]! - ZERO
+      if (left !== right) return left - right
+    } else if (isDigit(x)) return 1
+    else if (isDigit(y)) return -1
+    else if (x !== y || x === 0) return x - y
+    else {
+      a++
+      b++
+    }
+  }
+}
+
+const ZERO = 0x30
+const isDigit = (byte: number | undefined): boolean => byte !== undefined && byte >= ZERO && byte <= ZERO + 9
 
 function findHeader(file: Buffer): number | undefined {
   const isHeader = (at: number) =>
@@ -58,15 +94,9 @@ function findHeader(file: Buffer): number | undefined {
   return [Math.ceil(end / 8) * 8, end].find(isHeader)
 }
 
-/** Strings by their offset: cut out of one text, which is much faster than decoding each. */
-function stringsOf(cache: Buffer, start: number): (offset: number) => string | undefined {
-  const text = cache.toString('latin1')
-  const ascii = !/[\x80-\xff]/.test(text.slice(start))
-  return offset => {
-    const end = offset < text.length ? text.indexOf('\0', offset) : -1
-    if (end < 0) return undefined
-    return ascii ? text.slice(offset, end) : cache.toString('utf8', offset, end)
-  }
+function stringAt(cache: Buffer, offset: number): string | undefined {
+  const end = offset < cache.length ? cache.indexOf(0, offset) : -1
+  return end < 0 ? undefined : cache.toString('utf8', offset, end)
 }
 
 /** The directories that ldconfig would search: ld.so.conf(5) with what it includes. */

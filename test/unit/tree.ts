@@ -55,6 +55,8 @@ export function makeCache(
   }
   const uint32 = (value: number, at: number) =>
     bigEndian ? header.writeUInt32BE(value, at) : header.writeUInt32LE(value, at)
+  // Downwards, as a loader looks for them.
+  entries = entries.toSorted((a, b) => (a.name < b.name ? 1 : a.name > b.name ? -1 : 0))
   header.write('glibc-ld.so.cache1.1')
   uint32(entries.length, 20)
   header[28] = bigEndian ? 3 : 2
