@@ -7,7 +7,7 @@
 import {mkdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {type BuildOptions, build, transform} from 'esbuild'
 
-const OWN = ['mkroot', 'copy-deps', 'limit', 'enter']
+const OWN = ['mkroot', 'copy-deps', 'limit', 'enter', 'ps']
 
 const [folder = 'dist/build/bundles'] = process.argv.slice(2)
 const {version} = JSON.parse(readFileSync('package.json', 'utf8')) as {version: string}

@@ -6,7 +6,7 @@
  * called; and as V8 reads all of a cache at once, none has what others call.
  */
 import childProcess from 'node:child_process'
-import {chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
+import fs, {chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {createRequire} from 'node:module'
 import * as path from 'node:path'
 import {constants, Script} from 'node:vm'
@@ -17,7 +17,7 @@ const LIMITS = 'limit --memory 80M --cpu 5% --pids 3'
 
 /**
  * What people wait for, by the first word, and everything else. Nothing of the machine is changed by it: the last command, which would,
- * never becomes the stage. Nothing in it asks what happens to run on the machine (ps): which functions that calls is another thing each time.
+ * never becomes the stage. Nothing in it sees what happens to run on the machine: which functions that calls is another thing each time.
  */
 const LINES: Record<string, string[]> = {
   '-c': ['-c', `${MADE} | ${LIMITS} | enter -- true`], // the first: others enter what it makes
@@ -25,6 +25,7 @@ const LINES: Record<string, string[]> = {
   'copy-deps': ['copy-deps', '-r', 'root', 'true', 'sh'],
   limit: ['limit', '--memory', '80M', '--cpu', '5%', '--pids', '3', '--dry-run', 'box'],
   enter: ['enter', '-r', 'root', '--', 'true'],
+  ps: ['ps', '--all'],
   others: ['--version'],
 }
 
@@ -76,6 +77,12 @@ function one(name: string): void {
   // Where it would start itself as the stage, it is Node that runs here.
   const {spawnSync} = childProcess
   childProcess.spawnSync = ((_: string, ...rest: never[]) => spawnSync(program, ...rest)) as typeof spawnSync
+  // The machine's processes are ourselves, as that of the box, and who has started us.
+  const {readdirSync} = fs
+  fs.readdirSync = ((...words: Parameters<typeof readdirSync>) =>
+    words[0] === '/proc'
+      ? [`${process.pid}`, `${process.ppid}`]
+      : readdirSync(...words)) as typeof readdirSync
   process.execve = () => finish(0)
   process.exit = status => finish(Number(status ?? 0))
 
