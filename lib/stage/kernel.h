@@ -11,6 +11,7 @@
 #include <linux/stat.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,6 +19,16 @@
 #ifndef MNT_DETACH
 #define MNT_DETACH 2
 #endif
+
+/* Without the C library, its thread and its errno: it gives back a negated errno. */
+static inline long raw_syscall(long number, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e, uintptr_t f) {
+    register uintptr_t r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "+a"(number)
+                     : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return number;
+}
 
 /* sigfillset(3) leaves out those that the C library keeps to itself. */
 static inline void every_signal(sigset_t *set) { memset(set, 0xff, sizeof *set); }

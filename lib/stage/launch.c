@@ -34,6 +34,7 @@
  * /proc/self/exe again, over every hole, closes all descriptors, and is gone.
  * strace(1) shows it; it is meant to be there.
  */
+#include "kernel.h"
 #include "launch.h"
 #include "stage.h"
 
@@ -280,15 +281,6 @@ static void offer(struct library *library, const struct part *part) {
 }
 
 /* In the handler the thread pointer is ld.so's, and our errno nowhere: no functions of libc that may set it. */
-static long raw_syscall(long number, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e, uintptr_t f) {
-    register uintptr_t r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
-    __asm__ volatile("syscall"
-                     : "+a"(number)
-                     : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return number;
-}
-
 static void raw_close(int *fd) {
     raw_syscall(SYS_close, (uintptr_t)*fd, 0, 0, 0, 0, 0);
     *fd = -1;

@@ -233,16 +233,24 @@ static void close_inherited(void) {
     close(directory);
 }
 
-/* The program has done most of its work: its pages go, and come back from the file if one is needed. */
-static void forget_program(void) {
+/* Its pages go, and come back from the file if they are needed; while we wait that is what is around this function, which therefore
+ * calls no other once they have gone. */
+static int poll_without_program(struct pollfd *on, nfds_t count) {
     extern const char __executable_start[];
+    struct {
+        uintptr_t begin, size;
+    } parts[4];
+    size_t number = 0;
     const ElfW(Phdr) *part = (const void *)getauxval(AT_PHDR);
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
-    for (size_t left = getauxval(AT_PHNUM); left > 0; left--, part++) {
-        uintptr_t begin = (uintptr_t)__executable_start + part->p_vaddr, end = begin + part->p_memsz;
-        if (part->p_type == PT_LOAD && !(part->p_flags & PF_W))
-            madvise((void *)(begin & ~page), ((end + page) & ~page) - (begin & ~page), MADV_DONTNEED);
+    for (size_t left = getauxval(AT_PHNUM); left > 0 && number < sizeof parts / sizeof *parts; left--, part++) {
+        if (part->p_type != PT_LOAD || part->p_flags & PF_W) continue;
+        uintptr_t begin = ((uintptr_t)__executable_start + part->p_vaddr) & ~page;
+        parts[number].begin = begin;
+        parts[number++].size = ((uintptr_t)__executable_start + part->p_vaddr + part->p_memsz - begin + page) & ~page;
     }
+    while (number-- > 0) raw_syscall(SYS_madvise, parts[number].begin, parts[number].size, MADV_DONTNEED, 0, 0, 0);
+    return (int)raw_syscall(SYS_poll, (uintptr_t)on, count, (uintptr_t)-1, 0, 0, 0);
 }
 
 /* Nothing of what we hold may outlive the container's use of it: the next command of a
@@ -256,7 +264,6 @@ static void let_go(void) {
     if (root_fd >= 0) close(root_fd);
     root_fd = -1;
     (void)!chdir("/"); /* or our directory stays busy, no more */
-    forget_program();
 }
 
 static int ended_by; /* the status that a signal has made the container's */
@@ -298,15 +305,14 @@ void supervise(const struct container *container) {
         give_up(container);
     }
     let_go();
-    for (bool quiet = false;;) {
+    for (;;) {
         on[SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
         on[LINE] = (struct pollfd){.fd = told.ended ? -1 : container->line, .events = POLLIN};
         log_watch(&on[LOG]);
         int wait = relay_watch(on + RELAY);
-        int ready = poll(on, COUNT, quiet || wait >= 0 ? wait : QUIET);
+        int ready = poll(on, COUNT, wait >= 0 ? wait : QUIET);
+        if (ready == 0 && wait < 0) ready = poll_without_program(on, COUNT);
         if (ready < 0) continue; /* EINTR: we were stopped */
-        if (ready == 0 && !quiet) forget_program();
-        quiet = ready == 0;
         if (on[LINE].revents) listen_to(container);
         log_relay(&on[LOG]);
         int key = relay(on + RELAY, container->pid), status = key ? typed(container, key) : 0;
