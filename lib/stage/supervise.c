@@ -234,8 +234,9 @@ static void close_inherited(void) {
 }
 
 /* Its pages go, and come back from the file if they are needed; while we wait that is what is around this function, which therefore
- * calls no other once they have gone. */
+ * calls no other once they have gone. So does what earlier calls have left on the stack below it. */
 static int poll_without_program(struct pollfd *on, nfds_t count) {
+    enum { STACK = 128 << 10 };
     extern const char __executable_start[];
     struct {
         uintptr_t begin, size;
@@ -249,6 +250,8 @@ static int poll_without_program(struct pollfd *on, nfds_t count) {
         parts[number].begin = begin;
         parts[number++].size = ((uintptr_t)__executable_start + part->p_vaddr + part->p_memsz - begin + page) & ~page;
     }
+    uintptr_t below = ((uintptr_t)parts & ~page) - (page + 1); /* a page for what else is in this frame */
+    raw_syscall(SYS_madvise, below - STACK, STACK, MADV_DONTNEED, 0, 0, 0);
     while (number-- > 0) raw_syscall(SYS_madvise, parts[number].begin, parts[number].size, MADV_DONTNEED, 0, 0, 0);
     return (int)raw_syscall(SYS_poll, (uintptr_t)on, count, (uintptr_t)-1, 0, 0, 0);
 }
