@@ -127,7 +127,7 @@ dist/build/licenses.gz: dist/licenses.txt
 
 dist/build/hew-node: dist/build/node dist/build/bundles dist/build/caches dist/build/licenses.gz lib/build/bake.ts lib/build/boot.cjs
 	@echo $@
-	@$(TSX) lib/build/bake.ts dist/build/node lib/build/boot.cjs $@ licenses=dist/build/licenses.gz \
+	@$(TSX) lib/build/bake.ts dist/build/node lib/build/boot.cjs $@ licenses=dist/build/licenses.gz commands=dist/build/bundles/commands \
 	    $$(cd dist/build && for file in bundles/*.js; do name=$${file#bundles/}; echo "bundle.$${name%.js}=dist/build/$$file"; done) \
 	    $$(cd dist/build && for file in caches/*; do echo "cache.$${file#caches/}=dist/build/$$file"; done) >/dev/null
 

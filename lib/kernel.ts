@@ -31,9 +31,8 @@ export function writeValue(file: string, value: string): void {
  * third field on); undefined when there is no such process.
  */
 export function statOf(pid: number | 'self'): string[] | undefined {
-  return read(`/proc/${pid}/stat`)
-    ?.replace(/^.*\) /s, '')
-    .split(' ')
+  const text = read(`/proc/${pid}/stat`)
+  return text?.slice(text.lastIndexOf(') ') + 2).split(' ')
 }
 
 /** The process that started another, or has adopted it; undefined when that is gone. */

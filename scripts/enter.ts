@@ -445,7 +445,7 @@ function absolute(directory: string): string {
 
 /** `K=V` as it is; `K` alone with the caller's value, where there is one, as docker does. */
 function variable(word: string): string[] {
-  const name = word.replace(/=.*/s, '')
+  const name = word.split('=', 1)[0]!
   if (name === '') throw new UsageError(`--env ${word}: it is K=V`)
   if (word.includes('=')) return [word]
   if (/^(NODE|ZX|LD|UV|MALLOC|OPENSSL)_|^GLIBC_TUNABLES$/.test(name))

@@ -3,14 +3,15 @@
 const {basename} = require('node:path')
 const {getAssetKeys, getRawAsset} = require('node:sea')
 const {constants, Script} = require('node:vm')
+const asset = key => Buffer.from(getRawAsset(key))
 const keys = getAssetKeys()
 const called = basename(process.argv0)
-const name = called.startsWith('hew') ? process.argv[2] : called
-const asset = (kind, others) =>
-  Buffer.from(getRawAsset(keys.includes(`${kind}.${name}`) ? `${kind}.${name}` : `${kind}.${others}`))
-const script = new Script(asset('bundle', 'hew').latin1Slice(), {
+const name = asset('commands').latin1Slice().split(' ').includes(called) ? called : process.argv[2]
+const own = (kind, others) =>
+  asset(keys.includes(`${kind}.${name}`) ? `${kind}.${name}` : `${kind}.${others}`)
+const script = new Script(own('bundle', 'hew').latin1Slice(), {
   filename: 'hew.js',
-  cachedData: asset('cache', 'others'),
+  cachedData: own('cache', 'others'),
   importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
 })
 // V8 goes without a cache that it does not take, and says nothing: for the test that does.

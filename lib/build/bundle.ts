@@ -6,6 +6,7 @@
  */
 import {mkdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
 import {type BuildOptions, build, transform} from 'esbuild'
+import {names} from '../cli/commands.ts'
 
 const OWN = ['mkroot', 'copy-deps', 'limit', 'enter', 'ps']
 
@@ -14,6 +15,7 @@ const {version} = JSON.parse(readFileSync('package.json', 'utf8')) as {version: 
 
 rmSync(folder, {recursive: true, force: true})
 mkdirSync(folder, {recursive: true})
+writeFileSync(`${folder}/commands`, names.join(' ')) // which a link to hew may be called
 await Promise.all([
   bundle('hew', {entryPoints: ['scripts/hew.ts']}),
   ...OWN.map(name => bundle(name, {stdin: {contents: entry(name), resolveDir: '.'}})),

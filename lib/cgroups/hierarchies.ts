@@ -20,7 +20,7 @@ const V1_NAMES: Record<string, string> = {blkio: 'io'}
 /** Every hierarchy that is mounted here and can be seen. */
 export function hierarchies(all = mounts('self') ?? []): Hierarchy[] {
   const found = all.flatMap(mount =>
-    /^cgroup2?$/.test(mount.type) && isVisible(mount, all) ? hierarchy(mount) : [],
+    ['cgroup', 'cgroup2'].includes(mount.type) && isVisible(mount, all) ? hierarchy(mount) : [],
   )
   const one = (h: Hierarchy): string => (h.version === 2 ? 'v2' : h.controllers.join())
   // One that is mounted twice: where it can be written, and where more of it is seen.
@@ -64,7 +64,7 @@ export function cgroupIn(text: string, {version, controllers, mount, root}: Hier
     const own = list.split(',').map(name => V1_NAMES[name] ?? name)
     return version === 2 ? id === '0' : controllers.every(name => own.includes(name))
   })
-  const named = line?.replace(/^[^:]*:[^:]*:/, '')
+  const named = line?.split(':').slice(2).join(':')
   // A process outside of our cgroup namespace: `/../other`. One whose cgroup was removed: `/gone (deleted)`.
   if (named === undefined || named.startsWith('/..') || named.endsWith(' (deleted)')) return undefined
   if (root === '/') return named === '/' ? mount : mount + named

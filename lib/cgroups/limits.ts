@@ -164,7 +164,7 @@ const V1_FILES: Record<string, (value: string) => [file: string, value: string |
 }
 
 /** The controller that a file belongs to, as v2 names it. */
-const controllerOf = (file: string): string => file.replace(/\..*/, '').replace(/^blkio$/, 'io')
+const controllerOf = (file: string): string => (file.startsWith('blkio.') ? 'io' : file.split('.', 1)[0]!)
 
 function setting([file, value]: [string, string | number], optional = false): Setting {
   return {controller: controllerOf(file), file, value: `${value}`, ...(optional && {optional})}

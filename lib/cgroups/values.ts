@@ -11,13 +11,14 @@ const PAGE = 4096
  */
 export function size(option: string, word: string): number | undefined {
   if (word === 'max') return undefined
-  const [, number = '', unit = '', suffix = ''] = /^(\d+(?:\.\d+)?)([KMGT]?)((?:i?B)?)$/i.exec(word) ?? []
+  const [, number = '', unit = '', suffix = ''] =
+    /^(\d+(?:\.\d+)?)([KMGTkmgt]?)((?:[Ii]?[Bb])?)$/.exec(word) ?? []
   if (number === '')
     throw new UsageError(
       `${option} ${word}: it is a number of bytes, with K, M, G or T behind it, as in 80M, or max`,
     )
   const bytes = Math.floor(Number(number) * 1024 ** UNITS.indexOf(unit.toUpperCase()))
-  if (unit !== '' && /^b$/i.test(suffix))
+  if (unit !== '' && suffix.length === 1)
     throw new UsageError(
       `${option} ${word}: ${unit.toUpperCase()}B is 1000 to some and 1024 to others: write ${number}${unit.toUpperCase()} (1024), or the number of bytes`,
     )

@@ -76,7 +76,8 @@ function spelledOut(words: string[], table: Options): string[] {
       if (value === undefined && (word === `--${name}` || (short && word === `-${short}`)))
         return `--${name}=true`
       if (bare?.test(word.slice(1))) return `--${name}=${word.slice(1)}`
-      if (value !== undefined && short === word[1] && /^-.[^=]/s.test(word) && !(word.slice(1) in table))
+      const joined = word.length > 2 && word[2] !== '='
+      if (value !== undefined && short === word[1] && joined && !(word.slice(1) in table))
         return `--${name}=${word.slice(2)}`
     }
     return word

@@ -81,8 +81,9 @@ const FORBIDDING = {
 
 /** The bit of CAP_SETGID in proc_pid_status(5). */
 function hasSetgid(): boolean {
-  const [, mask = '0'] = /^CapEff:\t([0-9a-f]+)$/m.exec(read('/proc/self/status') ?? '') ?? []
-  return (BigInt(`0x${mask}`) >> 6n) % 2n === 1n
+  const [, rest = ''] = (read('/proc/self/status') ?? '').split('\nCapEff:\t')
+  const [mask = ''] = rest.split('\n', 1)
+  return ((Number.parseInt(mask.slice(-8), 16) >> 6) & 1) === 1
 }
 
 function fileSystem(path: string): number | undefined {

@@ -15,14 +15,14 @@ export interface Identity {
 /** When the process with this PID started; undefined when there is none, or only what its parent has not yet asked for. */
 export function startOf(pid: number | 'self'): string | undefined {
   const fields = statOf(pid)
-  return fields === undefined || /[ZXx]/.test(fields[0]!) ? undefined : fields[19]
+  return fields === undefined || 'ZXx'.includes(fields[0]!) ? undefined : fields[19]
 }
 
 /** The PID namespace of the processes in /proc: `''` where it is not ours, and nothing can be said about anybody. */
 function namespaceHere(): string {
   try {
     if (Number(fs.readlinkSync('/proc/self')) !== process.pid) return ''
-    return /\d+/.exec(fs.readlinkSync('/proc/self/ns/pid'))?.[0] ?? ''
+    return fs.readlinkSync('/proc/self/ns/pid').slice('pid:['.length, -1)
   } catch {
     return ''
   }

@@ -94,7 +94,7 @@ function identity(umask: number | undefined, {uid, gid, additionalGids}: User) {
 
 /** One entry for each variable, the last that was given. */
 function environment(entries: string[]): string[] {
-  return [...new Map(entries.map(entry => [entry.replace(/=.*/s, ''), entry])).values()]
+  return [...new Map(entries.map(entry => [entry.split('=', 1)[0], entry])).values()]
 }
 
 type Sets = NonNullable<Process['capabilities']>
