@@ -138,11 +138,11 @@ function asRoot(ours: Own, all: boolean, inside: Map<number, Found>): Look {
   return pid => {
     // The next PID is often the sibling of the last one, and nobody leaves a PID namespace for one above it.
     const likely = process !== undefined && inside.has(process.pid)
-    process = likely ? readProcess(pid) : undefined
-    if (likely && !process) return 'gone'
+    process = likely || all ? readProcess(pid) : undefined
+    if ((likely || all) && !process) return 'gone'
     if (process && process.inner.length > 0 && inside.has(process.ppid))
       return {process, pidNamespace: undefined, mountNamespace: undefined}
-    const pidNamespace = namespace(pid, 'pid')
+    const pidNamespace = process?.inner.length === 0 ? ours.pid : namespace(pid, 'pid')
     const mountNamespace = pidNamespace === ours.pid ? namespace(pid, 'mnt') : undefined
     const plain = pidNamespace !== undefined && pidNamespace === ours.pid && mountNamespace === ours.mount
     if (!all && plain) return 'plain'
