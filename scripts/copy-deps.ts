@@ -64,8 +64,7 @@ export default command(
         libraryPath: given['library-path'],
         dlopen: given.dlopen as 'required' | 'recommended' | 'suggested' | 'none' | undefined,
       })
-      if (needed.missing.length > 0)
-        throw new HewError(missingText(needed.missing, given.root !== undefined), EXIT.missing)
+      if (needed.missing.length > 0) throw new HewError(missingText(needed.missing), EXIT.missing)
       if (!from) return write(1, given.json ? `${JSON.stringify(needed.items)}\n` : listing(needed))
       const {items} = needed
       const shelled = withShell(from.configuration, items, from.root)
@@ -106,23 +105,20 @@ function listing({items, absent}: Closure): string {
   )
 }
 
-/** @param rooted the root is named */
-function missingText(missing: Missing[], rooted: boolean): string {
+function missingText(missing: Missing[]): string {
   return [
     missing.length === 1
       ? 'nothing was copied, since this is missing:'
       : `nothing was copied, since ${missing.length} things are missing:`,
-    ...missing.map(lack => `  ${misunderstood(lack, rooted) ?? lackText(lack)}`),
+    ...missing.map(lack => `  ${misunderstood(lack) ?? lackText(lack)}`),
   ].join('\n')
 }
 
 /** What people give where a program should be. */
-function misunderstood({kind, what, by}: Missing, rooted: boolean): string | undefined {
+function misunderstood({kind, what, by}: Missing): string | undefined {
   if (kind !== 'program' || by !== 'command line') return undefined
   if (fs.statSync(what, {throwIfNoEntry: false})?.isDirectory())
-    return rooted
-      ? `${what} is a directory: name the programs in it`
-      : `${what} is a directory: a root is named with -r, as in 'hew copy-deps -r ${quote(what)} ...'`
+    return `${what} is a directory: name the programs in it`
   const names = what.split(/[, ]+/).filter(name => name !== '')
   if (names.length > 1) return `${what}: each program is a word of its own: ${names.map(quote).join(' ')}`
   return BUILTINS.includes(what) ? `${what}: it is no program, the shell does it itself` : undefined

@@ -114,13 +114,15 @@ test('a root without -r; no root at all', () => {
 
 test('what is given to copy-deps and is no program', () => {
   const root = rootWith('deps')
-  const lacks = (word: string, line: string) =>
-    says(
+  const document = hew('mkroot', '--empty', `${here}/piped`).stdout
+  const lacks = (word: string, line: string) => {
+    for (const done of [
       hew('copy-deps', '-r', root, word),
-      1,
-      'hew copy-deps: nothing was copied, since this is missing:',
-      `hew copy-deps:   ${line}`,
-    )
+      hew('copy-deps', '--list', word),
+      run(HEW, ['copy-deps', word], {input: document}),
+    ])
+      says(done, 1, 'hew copy-deps: nothing was copied, since this is missing:', `hew copy-deps:   ${line}`)
+  }
   lacks('bash,ls', 'bash,ls: each program is a word of its own: bash ls')
   lacks('cd', 'cd: it is no program, the shell does it itself')
   lacks('/etc', '/etc is a directory: name the programs in it')
