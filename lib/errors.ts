@@ -57,3 +57,8 @@ export function reason(error: unknown): string {
   const {code, message} = error as NodeJS.ErrnoException
   return (code && WORDS[code]) || message.replace(/^[A-Z]+: /, '')
 }
+
+/** Words in a sentence: `memory, cpu and pids`. */
+export function series(words: string[]): string {
+  return [words.slice(0, -1).join(', '), ...words.slice(-1)].filter(part => part !== '').join(' and ')
+}

@@ -6,7 +6,7 @@ import {describe} from '../lib/cli/output.ts'
 import {dryRun, explained} from '../lib/cli/perform.ts'
 import {caller, configurationFor, PATH} from '../lib/document/defaults.ts'
 import {ANNOTATION, type Configuration} from '../lib/document/oci.ts'
-import {EXIT, HewError, UsageError} from '../lib/errors.ts'
+import {EXIT, HewError, series, UsageError} from '../lib/errors.ts'
 import {closure, type Item} from '../lib/programs/closure.ts'
 import {lackText} from '../lib/programs/lacks.ts'
 import {configurationFiles, EXRC, LINKS} from '../lib/root/essentials.ts'
@@ -106,7 +106,7 @@ function checkUsage(given: Given, operands: string[]): void {
     given.from !== undefined && '--from',
     given.debootstrap !== undefined && '--debootstrap',
   ].filter(way => way !== false)
-  if (ways.length > 1) throw new UsageError(`${ways.join(' and ')} exclude each other`)
+  if (ways.length > 1) throw new UsageError(`${series(ways)} exclude each other`)
   for (const name of ['mirror', 'variant'] as const)
     if (given[name] !== undefined && given.debootstrap === undefined)
       throw new UsageError(`--${name} goes with --debootstrap SUITE`)

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
 import type {Resources} from '../document/oci.ts'
-import {HewError, reason, SEE_CHECK} from '../errors.ts'
+import {HewError, reason, SEE_CHECK, series} from '../errors.ts'
 import {read, words} from '../kernel.ts'
 import type {Plan} from '../step.ts'
 import {cgroupOf, type Hierarchy, isOurs, place, systemdRuns, topmost, unitOf} from './hierarchies.ts'
@@ -82,16 +82,16 @@ function unavailable(h: Hierarchy, needed: string[], found: Hierarchy[]): string
   const available = words(`${within}/cgroup.controllers`)
   const missing = needed.filter(controller => !available.includes(controller))
   if (missing.length > 0 && found.length > 1 && available.length === 0)
-    return `the limit of ${missing.join(', ')} cannot be set: this machine has no ${missing.join(', ')} controller${SEE_CHECK}`
+    return `the limit of ${series(missing)} cannot be set: this machine has no ${series(missing)} controller${SEE_CHECK}`
   if (systemdRuns() && (unitOf(own) === undefined || available.length === 0))
     return `systemd manages the cgroups here and has left none to us: start with '${delegation()} ...', and run 'hew cgroup-init' in there`
   if (missing.length > 0)
-    return `the limit of ${missing.join(', ')} cannot be set: ${within} has only the controllers ${available.join(', ') || 'of nobody'}${SEE_CHECK}`
+    return `the limit of ${series(missing)} cannot be set: ${within} has only the controllers ${available.join(', ') || 'of nobody'}${SEE_CHECK}`
   if (h.readOnly) return unwritable(h, h.mount, {code: 'EROFS'})
   const enabled = words(`${within}/cgroup.subtree_control`)
   if (needed.every(controller => enabled.includes(controller)))
     return `hew is in the cgroup ${own}, which is limited itself: a container beside it would escape from that, start hew outside of it`
-  return `${needed.join(' and ')} ${needed.length > 1 ? 'are' : 'is'} not enabled for cgroups below ${within}: run 'hew cgroup-init' first`
+  return `${series(needed)} ${needed.length > 1 ? 'are' : 'is'} not enabled for cgroups below ${within}: run 'hew cgroup-init' first`
 }
 
 /** Whoever enables cpu or pids in a cgroup that holds processes makes it "domain threaded", and what is made in it "domain invalid". */

@@ -225,6 +225,7 @@ test('command lines that cannot be understood', () => {
     [['a', 'b'], 'one root at a time: b is one DIR too many (programs go behind --with)'],
     [['--empty', '--with', 'ls'], '--with and --empty exclude each other'],
     [['--from', '/', '--debootstrap', 'sid'], '--from and --debootstrap exclude each other'],
+    [['--empty', '--from', '/', '--with', 'ls'], '--with, --empty and --from exclude each other'],
     [['--mirror', 'http://x'], '--mirror goes with --debootstrap SUITE'],
     [['--variant', 'minbase'], '--variant goes with --debootstrap SUITE'],
     [['--into'], '--into needs the DIR that it is about'],

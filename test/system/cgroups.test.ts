@@ -308,14 +308,14 @@ onV2('without cgroup-init: one line that says so; without limits nothing is need
   const {stdout, stderr} = fresh(
     'debian',
     `hew mkroot --rm --with true | hew limit --memory 80M | hew enter -- true; echo $?
+    hew mkroot --rm --with true | hew limit --memory 80M --cpu 5% --pids 3 | hew enter -- true; echo $?
     hew mkroot --rm --with true | hew enter -- true; echo $?
     hew mkroot --rm --with true | hew cgroup-init | hew limit --memory 80M | hew enter -- true; echo $?`,
   )
-  assert.is(stdout, '125\n0\n0\n')
-  assert.is(
-    stderr.replace(/^fresh:.*\n/, ''),
-    "hew enter: memory is not enabled for cgroups below /sys/fs/cgroup: run 'hew cgroup-init' first\n",
-  )
+  assert.is(stdout, '125\n125\n0\n0\n')
+  const missing = (what: string): string =>
+    `hew enter: ${what} not enabled for cgroups below /sys/fs/cgroup: run 'hew cgroup-init' first\n`
+  assert.is(stderr.replace(/^fresh:.*\n/, ''), missing('memory is') + missing('memory, cpu and pids are'))
 })
 
 onV2('cgroup-init: twice, two at once, killed half way, among 2,000 processes that fork', () => {
