@@ -64,17 +64,24 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
   return {options: options as Values<O>, operands}
 }
 
+/** Before a value that begins with a dash, and never in a word of a command line. */
+const VALUE = '\0'
+
 /**
- * Words that leave minimist no doubt: it takes `--no-x` for the contrary of `--x`, where it may be a switch of its own, and a `true` behind
- * a switch for its value, where it is a program. And `-m80M` is `--memory=80M`, as getopt(3) has it, `-9` is `--signal=9`, where the table says so.
+ * Words that leave minimist no doubt, as many as there are: it takes `--no-x` for the contrary of `--x`, where it may be a switch of its own, and
+ * a `true` behind a switch for its value, where it is a program. And `-m80M` is `--memory=80M`, as getopt(3) has it, `-9` is `--signal=9`, where
+ * the table says so, and `-3` behind `--pids` its value, which is wrong.
  */
 function spelledOut(words: string[], table: Options): string[] {
   const end = words.indexOf('--')
+  const takesValue = (word = ''): boolean =>
+    Object.entries(table).some(([name, option]) => option.value !== undefined && isNamed(word, name, option))
   return words.map((word, i) => {
     if (!word.startsWith('-') || (end >= 0 && i > end)) return word
-    for (const [name, {short, value, bare}] of Object.entries(table)) {
-      if (value === undefined && (word === `--${name}` || (short && word === `-${short}`)))
-        return `--${name}=true`
+    if (/^-\d/.test(word) && takesValue(words[i - 1])) return VALUE + word
+    for (const [name, option] of Object.entries(table)) {
+      const {short, value, bare} = option
+      if (value === undefined && isNamed(word, name, option)) return `--${name}=true`
       if (bare?.test(word.slice(1))) return `--${name}=${word.slice(1)}`
       const joined = word.length > 2 && word[2] !== '='
       if (value !== undefined && short === word[1] && joined && !(word.slice(1) in table))
@@ -83,6 +90,9 @@ function spelledOut(words: string[], table: Options): string[] {
     return word
   })
 }
+
+const isNamed = (word: string, name: string, {short}: Option): boolean =>
+  word === `--${name}` || (short !== undefined && word === `-${short}`)
 
 function split(words: string[], settings: minimist.Opts, names: string[]): minimist.ParsedArgs {
   try {
@@ -124,7 +134,9 @@ function read(
       throw new UsageError(`-${option.short}${value}: --${name} is a switch and takes no value`)
     return value === true || value === ''
   }
-  const values = (value === undefined ? [] : Array.isArray(value) ? value : [value]).map(String)
+  const values = (value === undefined ? [] : Array.isArray(value) ? value : [value]).map(value =>
+    String(value).replace(VALUE, ''),
+  )
   if (values.includes('')) throw new UsageError(`--${name} needs a value: --${name} ${option.value}`)
   for (const value of values)
     if (option.choices && !option.choices.includes(value))

@@ -53,6 +53,14 @@ test('a value right behind its letter', () => {
   refused(['-root', '/x'], 'unknown option -root: did you mean --root?')
 })
 
+test('a number below zero is a value: its command knows what is allowed', () => {
+  assert.equal(parse(table, ['-r5', '--env', '-2', '-e', '-3']).options.env, ['-2', '-3'])
+  assert.is(parse(table, ['--root', '-1']).options.root, '-1')
+  assert.equal(parse(table, ['a', '-r', '-1', '-2'], true).operands, ['a', '-r', '-1', '-2'])
+  refused(['--init', '-1'], 'unknown option -1')
+  refused(['--root', '-x'], 'unknown option -x')
+})
+
 test('a value behind a dash alone', () => {
   const own = {signal: {short: 's', value: 'SIGNAL', bare: /^(\d+|[A-Z]+)$/, help: ''}} as const
   assert.equal(parse(own, ['-9', 'web']), {options: {signal: '9'}, operands: ['web']})
