@@ -4,7 +4,8 @@ import type {Missing} from './closure.ts'
 
 /** In words what a program lacks, or that there is no such program, with the one that was probably meant. */
 export function lackText({kind, what, by, searched, why}: Missing): string {
-  const looked = searched.length > 0 ? ` (looked in ${searched.join(', ')})` : ''
+  const nowhere = kind === 'program' && !what.includes('/') ? ' (PATH names no directory)' : ''
+  const looked = searched.length > 0 ? ` (looked in ${searched.join(', ')})` : nowhere
   if (kind !== 'program' || by !== 'command line')
     return `${what}, which ${by} needs${why ? `: ${why}` : ''}${looked}`
   const meant = what.includes('/') ? undefined : nearest(what, programsIn(searched))

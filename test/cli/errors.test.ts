@@ -126,6 +126,14 @@ test('what is given to copy-deps and is no program', () => {
   lacks('bash,ls', 'bash,ls: each program is a word of its own: bash ls')
   lacks('cd', 'cd: it is no program, the shell does it itself')
   lacks('/etc', '/etc is a directory: name the programs in it')
+  for (const PATH of ['', '.:bin'])
+    says(
+      run(HEW, ['copy-deps', '-r', root, 'ls', './nothing'], {env: {PATH}, cwd: here}),
+      1,
+      'hew copy-deps: nothing was copied, since 2 things are missing:',
+      'hew copy-deps:   ls (PATH names no directory)',
+      `hew copy-deps:   ${here}/nothing: it is not there`,
+    )
 })
 
 test('the command is not executable, a directory, no program', () => {
