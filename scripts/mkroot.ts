@@ -24,7 +24,7 @@ import {
 import {freshRoot, rootsDirectory} from '../lib/root/roots.ts'
 import {become} from '../lib/stage.ts'
 import {end} from '../lib/stdio.ts'
-import type {Plan, Step} from '../lib/step.ts'
+import type {Hints, Plan, Step} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
 
 const options = {
@@ -45,6 +45,9 @@ const options = {
 } as const
 
 type Given = Values<typeof options>
+
+/** Where nobody has named a DIR. */
+const ELSEWHERE: Hints = {any: "name a directory of yours, as in 'hew mkroot DIR'"}
 
 /** What goes into the root, and what there is to say of it. */
 interface Making {
@@ -88,7 +91,7 @@ export default command(
           json: given.json || given['dry-run'],
         },
       )
-      const plan = transaction(root, adding, steps, printed(text))
+      const plan = transaction(root, adding, steps, printed(text), named === undefined ? ELSEWHERE : {})
       if (await dryRun(plan, `hew mkroot ${root}`, given)) return
       return carryOut(plan, root, explained(given))
     },

@@ -2,7 +2,7 @@ import * as path from 'node:path'
 import {type Closure, closure, type Item} from '../programs/closure.ts'
 import {copyPlan} from '../programs/copy.ts'
 import {World} from '../programs/world.ts'
-import type {Plan} from '../step.ts'
+import type {Hints, Plan} from '../step.ts'
 import {NOT_EMPTY} from '../steps/files.ts'
 import type {Sysroot} from '../sysroot.ts'
 import * as essentials from './essentials.ts'
@@ -151,13 +151,22 @@ export function populated(layout: Layout, {items, files, links}: Contents): Plan
   ]
 }
 
-/** A finished root from nothing: all of it, or nothing. */
-export function transaction(root: string, adding: boolean, steps: Plan, afterwards: Plan): Plan {
+/**
+ * A finished root from nothing: all of it, or nothing.
+ * @param hints what a person can do where it cannot be made
+ */
+export function transaction(
+  root: string,
+  adding: boolean,
+  steps: Plan,
+  afterwards: Plan,
+  hints: Hints = {},
+): Plan {
   return [
     {do: 'begin'},
     adding
       ? {do: 'root', path: root}
-      : {do: 'new-root', path: root, mode: 0o755, hints: {ENOTEMPTY: NOT_EMPTY}},
+      : {do: 'new-root', path: root, mode: 0o755, hints: {...hints, ENOTEMPTY: NOT_EMPTY}},
     {do: 'claim', text: adding ? 'into' : 'owned', hints: {ENOTEMPTY: NOT_EMPTY}},
     ...steps,
     {do: 'release'},

@@ -128,6 +128,12 @@ everywhere('an ordinary user has roots of their own', () => {
   const refused = run(HEW, ['mkroot', '/var/lib/not-mine', '--empty'], options)
   assert.is(refused.stderr, 'hew mkroot: cannot create /var/lib/not-mine: Permission denied\n')
   assert.is(refused.status, 125)
+  const homeless = run(HEW, ['mkroot', '--empty'], {...options, env: {HOME: '/nonexistent'}})
+  assert.match(
+    homeless.stderr,
+    /^hew mkroot: cannot create \/nonexistent\/\.local\/share\/hew\/roots\/[\w-]+: Permission denied: name a directory of yours, as in 'hew mkroot DIR'\n$/,
+  )
+  assert.is(homeless.status, 125)
 })
 
 // ---- other machines, played by roots ----
