@@ -14,12 +14,16 @@ export const EXIT = {
 
 /** A failure that a person can do something about: one line (or a few) of text, never a stack trace. */
 export class HewError extends Error {
-  /** @param message what failed, on which path, why, what to do; @param status the exit status */
+  /** What a person reads: a path with a newline in it stays on its line. */
+  readonly lines: string[]
+
+  /** @param message what failed, on which path, why, what to do, as a line or several; @param status the exit status */
   constructor(
-    message: string,
+    message: string | string[],
     readonly status: number = EXIT.hew,
   ) {
-    super(message)
+    super([message].flat().join('\n'))
+    this.lines = [message].flat()
     this.name = 'HewError'
   }
 }

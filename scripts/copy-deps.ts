@@ -9,7 +9,7 @@ import {EXIT, HewError, UsageError} from '../lib/errors.ts'
 import {type Closure, closure, type Item, type Missing} from '../lib/programs/closure.ts'
 import {copyPlan} from '../lib/programs/copy.ts'
 import {lackText} from '../lib/programs/lacks.ts'
-import {quote, visible} from '../lib/shell.ts'
+import {typable, visible} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
 import type {Plan} from '../lib/step.ts'
 import {Sysroot} from '../lib/sysroot.ts'
@@ -81,7 +81,9 @@ export default command(
         {do: 'print', text},
         {do: 'keep'},
       ]
-      if (await dryRun(plan, `hew copy-deps -r ${quote(from.root)} ${operands.map(quote).join(' ')}`, given))
+      if (
+        await dryRun(plan, `hew copy-deps -r ${typable(from.root)} ${operands.map(typable).join(' ')}`, given)
+      )
         return
       become(plan, {as: 'hew copy-deps', title: `copy-deps ${from.root}`, explain: explained(given)})
     },
@@ -105,13 +107,13 @@ function listing({items, absent}: Closure): string {
   )
 }
 
-function missingText(missing: Missing[]): string {
+function missingText(missing: Missing[]): string[] {
   return [
     missing.length === 1
       ? 'nothing was copied, since this is missing:'
       : `nothing was copied, since ${missing.length} things are missing:`,
     ...missing.map(lack => `  ${misunderstood(lack) ?? lackText(lack)}`),
-  ].join('\n')
+  ]
 }
 
 /** What people give where a program should be. */
@@ -120,7 +122,7 @@ function misunderstood({kind, what, by}: Missing): string | undefined {
   if (fs.statSync(what, {throwIfNoEntry: false})?.isDirectory())
     return `${what} is a directory: name the programs in it`
   const names = what.split(/[, ]+/).filter(name => name !== '')
-  if (names.length > 1) return `${what}: each program is a word of its own: ${names.map(quote).join(' ')}`
+  if (names.length > 1) return `${what}: each program is a word of its own: ${names.map(typable).join(' ')}`
   return BUILTINS.includes(what) ? `${what}: it is no program, the shell does it itself` : undefined
 }
 
@@ -153,6 +155,6 @@ function summary(root: string, programs: string[], items: Item[], linked: boolea
     ['root', root],
     ['programs', programs.join(' ')],
     ['files', `${files.length}, ${(bytes / 1e6).toFixed(1)} MB`],
-    ['next', `hew enter ${linked ? '--read-only ' : ''}-r ${quote(root)}`],
+    ['next', `hew enter ${linked ? '--read-only ' : ''}-r ${typable(root)}`],
   ]
 }

@@ -28,7 +28,7 @@ import {callersFileLimit, packaged, VERDICT_FD} from '../lib/launch.ts'
 import {type ExecProblem, explainExec} from '../lib/programs/explain.ts'
 import {execProblemText} from '../lib/programs/problem.ts'
 import {removeRoot} from '../lib/root/remove.ts'
-import {quote} from '../lib/shell.ts'
+import {typable} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
 import {Ended} from '../lib/stdio.ts'
 import type {Plan} from '../lib/step.ts'
@@ -299,7 +299,7 @@ function logSizeOf(given: Given): number | undefined {
 /** The plan as a script. */
 async function dry(plan: Plan, root: string, given: Given): Promise<void> {
   const {printable} = await import('../lib/container/located.ts')
-  await dryRun(printable(plan), `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${quote(root)}`, given)
+  await dryRun(printable(plan), `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${typable(root)}`, given)
 }
 
 /** What a shell cannot do, or the one line of the lesson has no place for. */

@@ -4,7 +4,7 @@ import {CHANGES, command} from '../lib/cli/command.ts'
 import {dryRun, explained} from '../lib/cli/perform.ts'
 import {HewError, UsageError} from '../lib/errors.ts'
 import {packaged} from '../lib/launch.ts'
-import {quote} from '../lib/shell.ts'
+import {typable} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
 import type {Plan} from '../lib/step.ts'
 
@@ -27,7 +27,7 @@ export default command(
       if (!packaged) throw new HewError('only the built binary can be linked to: dist/hew link DIR')
       const at = path.resolve(directory)
       const plan = linkPlan(at, process.execPath)
-      if (await dryRun(plan, `hew link ${quote(at)}`, given)) return
+      if (await dryRun(plan, `hew link ${typable(at)}`, given)) return
       become(plan, {as: 'hew link', title: `link ${at}`, explain: explained(given)})
     },
   },
@@ -38,7 +38,7 @@ function linkPlan(directory: string, binary: string): Plan {
   const found = fs.statSync(directory, {throwIfNoEntry: false})
   if (!found)
     throw new HewError(
-      `there is no directory ${directory}: make it first, with 'mkdir -p ${quote(directory)}'`,
+      `there is no directory ${directory}: make it first, with 'mkdir -p ${typable(directory)}'`,
     )
   if (!found.isDirectory()) throw new HewError(`${directory} is not a directory`)
   const paths = LINKS.map(name => path.join(directory, name))

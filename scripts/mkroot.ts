@@ -22,6 +22,7 @@ import {
 } from '../lib/root/plan.ts'
 
 import {freshRoot, rootsDirectory} from '../lib/root/roots.ts'
+import {typable} from '../lib/shell.ts'
 import {become} from '../lib/stage.ts'
 import {end} from '../lib/stdio.ts'
 import type {Hints, Plan, Step} from '../lib/step.ts'
@@ -85,14 +86,14 @@ export default command(
       const configuration = documentFor(usual, given, shell)
       const text = describe(
         configuration,
-        () => [['root', root], ...summary(), ['next', `hew enter -r ${root}`]],
+        () => [['root', root], ...summary(), ['next', `hew enter -r ${typable(root)}`]],
         {
           quiet: given.quiet,
           json: given.json || given['dry-run'],
         },
       )
       const plan = transaction(root, adding, steps, printed(text), named === undefined ? ELSEWHERE : {})
-      if (await dryRun(plan, `hew mkroot ${root}`, given)) return
+      if (await dryRun(plan, `hew mkroot ${typable(root)}`, given)) return
       return carryOut(plan, root, explained(given))
     },
   },
@@ -165,7 +166,7 @@ function withPrograms(programs: string[], layout: Layout): Making {
   const {items, missing} = closure(names, {path: search()})
   if (missing.length > 0)
     throw new HewError(
-      ['nothing was made, since this is missing:', ...missing.map(lack => `  ${lackText(lack)}`)].join('\n'),
+      ['nothing was made, since this is missing:', ...missing.map(lack => `  ${lackText(lack)}`)],
       EXIT.missing,
     )
   const basenames = names.map(name => path.basename(name))

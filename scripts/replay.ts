@@ -4,7 +4,7 @@ import {dryRun, explained, type Given} from '../lib/cli/perform.ts'
 import {fileLimit} from '../lib/container/plan.ts'
 import {UsageError} from '../lib/errors.ts'
 import {callersFileLimit} from '../lib/launch.ts'
-import {quote} from '../lib/shell.ts'
+import {typable} from '../lib/shell.ts'
 import {become, carryOut, program} from '../lib/stage.ts'
 import {end} from '../lib/stdio.ts'
 
@@ -51,7 +51,7 @@ async function said(file: string, command: string[], given: Given): Promise<void
   const plan = planIn(file, command)
   if (given['dry-run']) {
     const {printable} = await import('../lib/container/located.ts')
-    await dryRun(printable(plan), `hew replay ${quote(file)}`, given)
+    await dryRun(printable(plan), `hew replay ${typable(file)}`, given)
     return
   }
   const executed = plan.flatMap(step => (step.do === 'exec' ? step.command : []))

@@ -73,5 +73,5 @@ async function cleanUp(operands: string[], given: Given): Promise<void> {
   const swept = (await counted(acts, 'hew rm --stale', given))?.swept ?? []
   write(1, swept.map(({id, left}) => `${left.length > 0 ? 'not removed' : 'removed'} ${id}\n`).join(''))
   const left = swept.flatMap(({id, left}) => left.map(why => `${id}: ${why}`))
-  if (left.length > 0) throw new HewError(left.join('\n'))
+  if (left.length > 0) throw new HewError(left)
 }

@@ -46,10 +46,10 @@ export async function outcome(as: string, action: () => Promise<void>): Promise<
 
 /** Says what went wrong. @returns the exit status */
 export function failed(as: string, error: unknown): number {
-  const message = error instanceof HewError ? error.message : reason(error)
+  const lines = error instanceof HewError ? error.lines : [reason(error)]
   const advice = error instanceof UsageError ? [`see '${as} --help'`] : []
   try {
-    for (const line of [...message.split('\n'), ...advice]) write(2, `${as}: ${visible(line)}\n`)
+    for (const line of [...lines, ...advice]) write(2, `${as}: ${visible(line)}\n`)
   } catch {
     // Nobody is there to be told; the status says it.
   }

@@ -4,7 +4,7 @@ import {caller, configurationFor} from '../document/defaults.ts'
 import {type Configuration, type Finding, validate} from '../document/oci.ts'
 import {NoDocument, readDocument} from '../document/read.ts'
 import {HewError, reason, UsageError} from '../errors.ts'
-import {quote} from '../shell.ts'
+import {typable} from '../shell.ts'
 import {isNull} from '../stdio.ts'
 import {MARKER} from '../steps/files.ts'
 import {Sysroot} from '../sysroot.ts'
@@ -38,7 +38,7 @@ export function source(named: string | undefined, as: string[] = []): Source {
     const nothing = error instanceof UsageError || error instanceof NoDocument
     const meant = nothing ? as.slice(1).find(isDirectory) : undefined
     if (meant === undefined) throw error
-    const line = [as[0]!, '-r', meant, ...as.slice(1).filter(word => word !== meant)].map(quote).join(' ')
+    const line = [as[0]!, '-r', meant, ...as.slice(1).filter(word => word !== meant)].map(typable).join(' ')
     throw new UsageError(`${meant} is a directory: a root is named with -r, as in 'hew ${line}'`)
   }
 }
@@ -65,8 +65,7 @@ export function piped(
  */
 export function sourceOf(document: unknown): Source {
   const {configuration, passedOver, refused} = validate(document)
-  if (refused.length > 0)
-    throw new HewError(refused.map(({field, why}) => `refused: ${field}: ${why}`).join('\n'))
+  if (refused.length > 0) throw new HewError(refused.map(({field, why}) => `refused: ${field}: ${why}`))
   if (!configuration.root)
     throw new HewError('the document has no root: it comes from mkroot, or from runc spec')
   return {configuration, root: rootDirectory(configuration.root.path), piped: true, passedOver}
@@ -88,12 +87,12 @@ function rootDirectory(named: string): string {
   } catch (error) {
     if (error instanceof HewError) throw error
     if ((error as NodeJS.ErrnoException).code === 'ENOENT')
-      throw new HewError(`there is no root ${given}: make it with 'hew mkroot ${quote(given)}'`)
+      throw new HewError(`there is no root ${given}: make it with 'hew mkroot ${typable(given)}'`)
     throw new HewError(`the root ${given} cannot be entered: ${reason(error)}`)
   }
   if (new Sysroot(real).lstat(`/${MARKER}`).kind !== 'missing')
     throw new HewError(
-      `the root ${given} is unfinished, mkroot was cut off: run 'hew mkroot ${quote(given)}' again`,
+      `the root ${given} is unfinished, mkroot was cut off: run 'hew mkroot ${typable(given)}' again`,
     )
   return real
 }

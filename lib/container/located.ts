@@ -2,7 +2,7 @@ import * as fs from 'node:fs'
 import {PATH} from '../document/defaults.ts'
 import {HewError} from '../errors.ts'
 import {explainExec} from '../programs/explain.ts'
-import {quote} from '../shell.ts'
+import {typable} from '../shell.ts'
 import {lines, type Plan, type Step} from '../step.ts'
 import {type Entry, Sysroot} from '../sysroot.ts'
 
@@ -24,7 +24,7 @@ export function needsSetpriv(plan: Plan, root: string): void {
   )
   if (late && explainExec('setpriv', {sysroot: root, path: PATH}))
     throw new HewError(
-      `a script that leaves the command without CAP_SYS_CHROOT or CAP_SETUID, or a user with ambient capabilities, takes the root's own setpriv(1): hew copy-deps -r ${quote(root)} setpriv`,
+      `a script that leaves the command without CAP_SYS_CHROOT or CAP_SETUID, or a user with ambient capabilities, takes the root's own setpriv(1): hew copy-deps -r ${typable(root)} setpriv`,
     )
 }
 

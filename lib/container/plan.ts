@@ -71,7 +71,7 @@ export interface Planned {
  */
 export function containerPlan(document: Configuration, run: Run, machine: Machine): Planned {
   const refused = refusals(document, machine)
-  if (refused.length > 0) throw new HewError(refused.join('\n'))
+  if (refused.length > 0) throw new HewError(refused)
   const {fresh} = namespaces(document)
   const passedOver: Finding[] = []
 

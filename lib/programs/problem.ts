@@ -1,5 +1,5 @@
 import {EXIT} from '../errors.ts'
-import {quote} from '../shell.ts'
+import {typable} from '../shell.ts'
 import type {ExecProblem} from './explain.ts'
 
 /**
@@ -14,7 +14,7 @@ export function execProblemText(
   const {path, why} = problem
   const names = problem.missing.map(({what}) => what)
   const add = (...what: string[]): string =>
-    `add ${problem.missing.length > 1 ? 'them' : 'it'} with 'hew copy-deps -r ${quote(root)} ${what.map(operand).join(' ')}'`
+    `add ${problem.missing.length > 1 ? 'them' : 'it'} with 'hew copy-deps -r ${typable(root)} ${what.map(operand).join(' ')}'`
   const cannot = (message: string) => ({message, status: EXIT.cannotExecute})
   switch (problem.reason) {
     case 'not found':
@@ -22,12 +22,12 @@ export function execProblemText(
       return {message: `${root} has no ${command}: ${add(command)}`, status: EXIT.notFound}
     case 'directory':
       return cannot(
-        `${path} is a directory and no command: a root is named with -r, as in 'hew enter -r ${quote(path)}'`,
+        `${path} is a directory and no command: a root is named with -r, as in 'hew enter -r ${typable(path)}'`,
       )
     case 'not a file':
       return cannot(`${path} in ${root} is no regular file${why ? `: ${why}` : ''}`)
     case 'not executable':
-      return cannot(`${path} in ${root} is not executable: 'chmod +x ${quote(root + path)}' makes it so`)
+      return cannot(`${path} in ${root} is not executable: 'chmod +x ${typable(root + path)}' makes it so`)
     case 'not a program':
       return cannot(
         `${path} in ${root} is neither a program nor a script with a #! line: run it with its interpreter`,
@@ -51,5 +51,5 @@ export function execProblemText(
 
 /** A program as copy-deps takes it, whatever its name begins with. */
 function operand(program: string): string {
-  return program.startsWith('-') ? `-- ${quote(program)}` : quote(program)
+  return program.startsWith('-') ? `-- ${typable(program)}` : typable(program)
 }

@@ -59,12 +59,12 @@ function contained(line: string): Plan {
 }
 
 /** The log goes with the root: its end is kept, and where to find the whole of it. */
-function failure(step: FileSteps['debootstrap'], status: number | null): string {
+function failure(step: FileSteps['debootstrap'], status: number | null): string[] {
   const log = path.join(step.path, 'debootstrap/debootstrap.log')
   const end = fs.existsSync(log) ? fs.readFileSync(log, 'utf8').trimEnd().split('\n').slice(-5) : []
   const line = ['debootstrap', ...debootstrapArguments({...step, path: './root'})].map(quote).join(' ')
   return [
     ...(end.length > 0 ? ['the end of its log:', ...end.map(text => `  ${text}`)] : []),
     `debootstrap failed with status ${status}, what it had made is removed: '${line}' keeps it, with debootstrap/debootstrap.log`,
-  ].join('\n')
+  ]
 }

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs'
 import {test} from 'uvu'
 import * as assert from 'uvu/assert'
-import {HEW, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
+import {HEW, HOSTILE, hew, type Outcome, requires, run, scratch, shell} from '../support.ts'
 
 /** The errors that people meet, to the letter: what failed, on which path, why, what to do. */
 
@@ -301,6 +301,21 @@ test('the lines to type can be typed as they stand', () => {
     125,
     `hew enter: there is no root ${here}/no where: make it with 'hew mkroot '${here}/no where''`,
   )
+})
+
+test('what the lines to type say comes true, whatever the names are', () => {
+  // $() takes the newline from the end of the last of these.
+  for (const name of [...HOSTILE.filter(name => name !== 'end\n'), '\x1b[31m', 'a\\0141']) {
+    const root = `${here}/hostile/${name}`
+    const typed = (outcome: Outcome, before: string): void => {
+      const [, line] = new RegExp(`^hew [^\n]*: ${before} '([^\n]*)'\\n$`).exec(outcome.stderr) ?? []
+      assert.ok(line, outcome.stderr)
+      assert.is(shell(line).stderr, '')
+    }
+    typed(hew('link', root), 'make it first, with')
+    typed(hew('enter', '-r', root, 'true'), 'add it with')
+    assert.ok(fs.existsSync(`${root}/usr/bin/true`))
+  }
 })
 
 test('empty words', () => {
