@@ -32,6 +32,9 @@ export interface Reader {
   quiet: boolean
 }
 
+/** Rows that people copy: a terminal breaks them, and takes them back in one piece. */
+const COPIED = ['root', 'next']
+
 /** What a command prints about a document: a summary for a person (only then is it made), the document for the next command. */
 export function describe(
   configuration: Configuration,
@@ -43,9 +46,9 @@ export function describe(
   const rows = summary()
   const width = Math.max(...rows.map(([term]) => term.length))
   const indent = ' '.repeat(width + 2)
-  return rows
-    .map(([term, text]) => `${term.padEnd(width)}  ${wrap(visible(text), indent).trimStart()}\n`)
-    .join('')
+  const broken = (term: string, text: string): string =>
+    COPIED.includes(term) ? text : wrap(text, indent).trimStart()
+  return rows.map(([term, text]) => `${term.padEnd(width)}  ${broken(term, visible(text))}\n`).join('')
 }
 
 const STREAMS = ['stdin', 'stdout', 'stderr']

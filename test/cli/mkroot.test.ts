@@ -181,11 +181,15 @@ test('--quiet prints the path, also for a shell line', () => {
 })
 
 test('a person sees a summary, or the document with --json', () => {
-  const [one, two, three] = [fresh(), fresh(), fresh()]
-  assert.is(
-    inTerminal(`${HEW} mkroot ${one} --empty`).stdout,
-    [`root   ${one}`, 'holds  directories only', `next   hew enter -r ${one}`, ''].join('\r\n'),
-  )
+  const [one, two, three, long] = [fresh(), fresh(), fresh(), `${fresh()}${'/long name'.repeat(9)}`]
+  for (const [root, typed] of [
+    [one, one],
+    [long, `'${long}'`],
+  ])
+    assert.is(
+      inTerminal(`${HEW} mkroot ${typed} --empty`).stdout,
+      [`root   ${root}`, 'holds  directories only', `next   hew enter -r ${typed}`, ''].join('\r\n'),
+    )
   assert.match(
     inTerminal(`${HEW} mkroot ${two}`).stdout,
     /^root {6}.*\r\nprograms {2}sh bash ls [a-z\s]*\r\nfiles {5}\d+, [\d.]+ MB\r\nnext {6}hew enter -r .*\r\n$/,
