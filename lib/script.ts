@@ -37,7 +37,24 @@ export function scriptOf(all: Typed[], title: string): string {
   const body = whole?.line.replaces ? wrapped(own + missing) : wrapped(own) + missing
   // shellcheck warns of names with a $ in them, which are meant as they are.
   const odd = /'[^']*[$`][^']*'/.test(body) ? '# shellcheck disable=SC2016\n' : ''
-  return `#!/bin/sh\n# ${visible(title)}, as lines of a shell\n${odd}set -eu\n\n${body.trimStart() || '# There is nothing to do.\n'}`
+  const wanted = inside.length > 0 ? wants(body) : ''
+  return `#!/bin/sh\n# ${visible(title)}, as lines of a shell\n${odd}set -eu\n\n${wanted}${body.trimStart() || '# There is nothing to do.\n'}`
+}
+
+const UTIL_LINUX = ['unshare', 'nsenter', 'setpriv', 'prlimit']
+
+/** The programs of a container that are not everywhere: without them it would end half way, with a status that could be the command's. */
+function wants(body: string): string {
+  const programs = UTIL_LINUX.filter(name => new RegExp(`\\b${name} -`).test(body)).join(' ')
+  const lacks = (what: string): string => `{ echo "this takes ${what}: install that" >&2; exit 125; }`
+  return [
+    "# Of util-linux, since BusyBox' know less",
+    `for program in ${programs}; do`,
+    `    "$program" --version 2>/dev/null | grep -q util-linux || ${lacks('$program of util-linux')}`,
+    'done',
+    ...(/^ip /m.test(body) ? [`command -v ip >/dev/null || ${lacks('ip of iproute2')}`] : []),
+    '\n',
+  ].join('\n')
 }
 
 const leftOut = (what: string): string =>

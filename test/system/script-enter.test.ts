@@ -31,7 +31,7 @@ const printed = `${here}/script`
 /** A script with the tools of util-linux by their paths: Debian's BusyBox starts its own first, which do less. */
 const byPath = (text: string): string =>
   text.replace(
-    /(?<=^|[\s'(])(unshare|nsenter|setsid|setpriv|prlimit|u?mount|pivot_root|ip|chroot)(?= )/gm,
+    /(?<=^|[\s'(])(unshare|nsenter|setsid|setpriv|prlimit|u?mount|pivot_root|ip|chroot)(?=[ ;])/gm,
     tool => run('sh', ['-c', `command -v ${tool}`]).stdout.trim(),
   )
 
@@ -280,6 +280,28 @@ asRoot('limits: the same cgroups with the same values, and none is left', () => 
   assert.match(script, /^echo 40 >\/sys\/fs\/cgroup\/.*\/pids.max$/m)
   assert.is(run('find', ['/sys/fs/cgroup', '-name', UNIQUE]).stdout, '')
 })
+
+asRoot(
+  'what it takes and is not there, or is BusyBox and knows less, it says before it does anything',
+  () => {
+    const {stdout} = run(HEW, ['enter', '--dry-run', ...r, 'sh'])
+    const ends = (program: string, PATH: string): Outcome => run(program, [], {input: stdout, env: {PATH}})
+    const says = (what: string): Outcome => ({
+      stdout: '',
+      stderr: `this takes ${what}: install that\n`,
+      status: 125,
+    })
+    assert.equal(ends(SHELLS[1]!.program, process.env.PATH!), says('unshare of util-linux'))
+    const few = `${here}/few`
+    fs.mkdirSync(few)
+    for (const tool of ['unshare', 'nsenter', 'grep', 'ip'])
+      fs.symlinkSync(run('sh', ['-c', `command -v ${tool}`]).stdout.trim(), `${few}/${tool}`)
+    assert.equal(ends('/bin/dash', few), says('setpriv of util-linux'))
+    fs.symlinkSync(run('sh', ['-c', 'command -v setpriv']).stdout.trim(), `${few}/setpriv`)
+    fs.rmSync(`${few}/ip`)
+    assert.equal(ends('/bin/dash', few), says('ip of iproute2'))
+  },
+)
 
 asRoot('it ends as the command does; the root of mkroot --rm goes', () => {
   const ends = (command: string): number => {
