@@ -4,8 +4,9 @@ import {CONTROLLERS, mounting, prepare} from '../lib/cgroups/prepare.ts'
 import {CHANGES, command, OUTPUT} from '../lib/cli/command.ts'
 import {list} from '../lib/cli/options.ts'
 import {describe, isTerminal, write} from '../lib/cli/output.ts'
+import {awaited} from '../lib/cli/patience.ts'
 import {dryActs, telling} from '../lib/cli/perform.ts'
-import {type Source, source} from '../lib/cli/source.ts'
+import {type Source, sourceOf} from '../lib/cli/source.ts'
 import {NoDocument} from '../lib/document/read.ts'
 import {UsageError} from '../lib/errors.ts'
 import {words} from '../lib/kernel.ts'
@@ -70,7 +71,7 @@ export default command(
 function piped(): Source | undefined {
   if (isTerminal(0) || !(readsPipe() || fs.fstatSync(0).isFile())) return undefined
   try {
-    return source(undefined)
+    return sourceOf(awaited())
   } catch (error) {
     if (error instanceof NoDocument) return undefined
     throw error

@@ -1,13 +1,15 @@
 import {command} from '../lib/cli/command.ts'
 import type {Values} from '../lib/cli/options.ts'
 import {isTerminal, write} from '../lib/cli/output.ts'
+import {awaited} from '../lib/cli/patience.ts'
 import {type Container, containers} from '../lib/containers/state.ts'
 import {UsageError} from '../lib/errors.ts'
-import {chosen, fromPipe} from '../lib/ps/choose.ts'
+import {chosen, namedBy} from '../lib/ps/choose.ts'
 import {json} from '../lib/ps/json.ts'
 import {snapshot} from '../lib/ps/snapshot.ts'
 import {text} from '../lib/ps/text.ts'
 import {visible} from '../lib/shell.ts'
+import {readsPipe} from '../lib/stdio.ts'
 
 const options = {
   all: {short: 'a', help: 'the processes that are in no container, too'},
@@ -35,7 +37,8 @@ export default command(
       ['hew ps --watch', 'how they fare, until q'],
       ['hew ps | jq .containers[].memoryBytes', 'JSON in a pipe: README tells its fields'],
     ],
-    run: async ({options: given, operands}) => show(given, operands.length > 0 ? operands : await fromPipe()),
+    run: async ({options: given, operands}) =>
+      show(given, operands.length > 0 || !readsPipe() ? operands : await namedBy(awaited())),
   },
   import.meta,
 )

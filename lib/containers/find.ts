@@ -1,5 +1,4 @@
 import {cgroupOf, hierarchies} from '../cgroups/hierarchies.ts'
-import {readDocument} from '../document/read.ts'
 import {HewError} from '../errors.ts'
 import {parentOf} from '../kernel.ts'
 import {nearest} from '../nearest.ts'
@@ -27,14 +26,6 @@ export function find(words: string[]): Container[] {
 export function findIds(ids: string[]): (Container | string)[] {
   const known = current()
   return ids.map(id => byId(id, known))
-}
-
-/**
- * The container whose state document comes through the pipe.
- * @throws HewError none comes, or that container is no more
- */
-export function findPiped(fd = 0): Container {
-  return containerOf(readDocument(fd))
 }
 
 /** True for a state document: runtime.md; a configuration has neither of these. */

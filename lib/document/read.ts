@@ -6,6 +6,9 @@ import {connect, connected} from '../stdio.ts'
 /** A document larger than this is none: the largest that runc's own tests have is under 20 KB. */
 const MOST_BYTES = 4 << 20
 
+/** After so much silence people wonder. */
+const SILENCE_MS = 5000
+
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
 const OPEN = [0x7b, 0x5b]
@@ -69,13 +72,18 @@ function noDocument(): HewError {
  *
  * A pipe cannot be looked into without taking bytes out, and one read for each byte is slow. But an object that is n
  * brackets deep has n bytes to come at the least, so that many are read at once.
+ * @param silent what to do, once, when nothing has come for a while. To notice takes some milliseconds more: not for those whom people wait for
  * @throws HewError an empty or cut-off stream, or one that is no JSON object
  */
-export function readDocument(fd: number): unknown {
+export function readDocument(fd: number, silent?: () => void): unknown {
   let text: string
   try {
     const handed = fd === 0 ? connected().input : undefined
-    text = handed ? fromMemory(handed) : fs.fstatSync(fd).isFile() ? fromFile(fd) : fromStream(fd)
+    text = handed
+      ? fromMemory(handed)
+      : fs.fstatSync(fd).isFile()
+        ? fromFile(fd)
+        : fromStream(silent ? nonBlocking(fd) : fd, silent)
   } catch (error) {
     if (error instanceof HewError) throw error
     throw new HewError(`the document cannot be read from the pipe: ${reason(error)}`)
@@ -87,7 +95,13 @@ export function readDocument(fd: number): unknown {
   }
 }
 
-function fromStream(fd: number): string {
+function fromStream(fd: number, silent?: () => void): string {
+  let patient = Date.now() + SILENCE_MS
+  const waiting = (): void => {
+    if (Date.now() < patient) return
+    patient = Number.POSITIVE_INFINITY
+    silent?.()
+  }
   const end = new ObjectEnd()
   const bytes = Buffer.allocUnsafe(MOST_BYTES >> 6)
   const parts: Buffer[] = []
@@ -95,7 +109,7 @@ function fromStream(fd: number): string {
   let fill = 0
   for (;;) {
     const wanted = Math.min(end.atLeast, bytes.length - fill)
-    const n = readSome(fd, bytes.subarray(fill, fill + wanted))
+    const n = readSome(fd, bytes.subarray(fill, fill + wanted), waiting)
     if (n === 0) throw cutOff(end.empty)
     const complete = end.take(bytes.subarray(fill, fill + n)) >= 0
     fill += n
@@ -157,13 +171,24 @@ function cutOff(empty: boolean): HewError {
     : new HewError('the document in the pipe is cut off: the command before it failed')
 }
 
-/** One read(2); the caller's pipe may be non-blocking, and an empty one is then waited for. */
-function readSome(fd: number, into: Buffer): number {
+/** The same pipe, and not the descriptor that others share: theirs stays as it is. */
+function nonBlocking(fd: number): number {
+  try {
+    return fs.openSync(`/proc/self/fd/${fd}`, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
+  } catch {
+    // A socket, or a pipe of another user.
+    return fd
+  }
+}
+
+/** One read(2); an empty pipe that is non-blocking is waited for. */
+function readSome(fd: number, into: Buffer, waiting?: () => void): number {
   for (;;) {
     try {
       return fs.readSync(fd, into, 0, into.length, null)
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+      waiting?.()
       pause(2)
     }
   }

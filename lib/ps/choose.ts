@@ -1,10 +1,8 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
 import {stateDirectory} from '../containers/directory.ts'
-import {readDocument} from '../document/read.ts'
 import {HewError} from '../errors.ts'
 import {nearest} from '../nearest.ts'
-import {readsPipe} from '../stdio.ts'
 import type {Container, Snapshot} from './snapshot.ts'
 
 /**
@@ -49,13 +47,11 @@ function isOf({supervisor, processes}: Container, pid: number): boolean {
 }
 
 /**
- * What a state document in the pipe names, hew's or another runtime's: nothing where stdin is no pipe.
- * @throws HewError something else came through, or that container is no more
+ * What a state document names, hew's or another runtime's.
+ * @throws HewError it is none, or that container is no more
  */
-export async function fromPipe(): Promise<string[]> {
-  if (!readsPipe()) return []
-  const document = readDocument(0) as {id?: unknown; pid?: unknown; bundle?: unknown}
-  const {id, pid, bundle} = document
+export async function namedBy(document: unknown): Promise<string[]> {
+  const {id, pid, bundle} = document as {id?: unknown; pid?: unknown; bundle?: unknown}
   if (typeof id !== 'string' || typeof bundle !== 'string')
     throw new HewError(
       "what comes through the pipe is no container that runs: 'hew enter --detach' prints one's state",

@@ -387,6 +387,22 @@ for (const [name, text, message] of [
       says(run(HEW, [command, ...operands], {input: text}), 125, `hew ${command}: ${message}`)
     })
 
+test('a pipe that nobody writes into: they say what they wait for; the document is read when it comes', () => {
+  const {stdout} = shell(`
+    cd '${here}' && mkfifo silent late
+    hew ps <silent 2>ps & hew kill <late 2>kill & hew cgroup-init --dry-run <silent >/dev/null 2>cgroup-init &
+    exec 8>silent 9>late
+    for command in ps kill cgroup-init; do until grep -q waiting $command; do sleep 0.1; done; done
+    echo '{"a":1}' >&9; exec 8>&- 9>&-; wait; cat ps kill; head -n 1 cgroup-init`)
+  const waiting = 'hew: waiting for a document from the pipe: </dev/null says that there is none\n'
+  assert.is(
+    stdout,
+    `${waiting}hew ps: nothing came through the pipe: the command before it failed, or it prints no document
+${waiting}hew kill: what comes through the pipe is the document of no container that runs: that comes from 'hew enter --detach'
+${waiting}`,
+  )
+})
+
 test('100 MB of noise', () => {
   const begin = Date.now()
   const {stderr, status} = shell('head -c 100000000 /dev/urandom | hew enter')

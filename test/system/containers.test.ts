@@ -366,6 +366,7 @@ test('wrong words', () => {
       hew(command),
       `hew ${command}: nothing came through the pipe: the command before it failed, or it prints no document\n`,
     )
+  fails(shell('hew kill </dev/null'), `hew kill: name a container: 'hew ps' lists them\n${usage('kill')}`, 2)
   for (const command of ['kill', 'freeze', 'thaw', 'wait', 'logs', 'rm'])
     fails(hew(command, '../x'), `hew ${command}: no container is called ../x: 'hew ps' lists them\n`)
 })
