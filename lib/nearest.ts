@@ -1,7 +1,7 @@
-/** The name that was probably meant: at most two edits away (one for short names), or undefined. */
+/** The name that was probably meant: at most two edits away (one for short names, and not as many as it has letters), or undefined. */
 export function nearest(given: string, known: Iterable<string>): string | undefined {
   let best: string | undefined
-  let least = given.length > 4 ? 2 : 1
+  let least = given.length > 4 ? 2 : Math.min(1, given.length - 1)
   for (const name of known) {
     if (Math.abs(name.length - given.length) > least) continue
     const edits = distance(given, name)

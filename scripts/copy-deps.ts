@@ -56,7 +56,6 @@ export default command(
     run: async ({options: given, operands}) => {
       if (operands.length === 0)
         throw new UsageError('no program: name at least one, as in `hew copy-deps bash ls`')
-      if (operands.includes('')) throw new UsageError('a PROGRAM is an empty word')
       const programs = operands.map(name => (name.includes('/') ? path.resolve(name) : name))
       const from = given.list ? undefined : source(given.root, ['copy-deps', ...operands])
       const needed = closure(programs, {

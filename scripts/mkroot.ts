@@ -101,7 +101,6 @@ export default command(
 )
 
 function checkUsage(given: Given, operands: string[]): void {
-  if (operands[0] === '') throw new UsageError('the DIR is an empty word: a variable that is not set?')
   if (operands.length > 1)
     throw new UsageError(`one root at a time: ${operands[1]} is one DIR too many (programs go behind --with)`)
   const ways = [

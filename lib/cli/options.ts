@@ -37,7 +37,7 @@ export interface Parsed<O extends Options> {
 /**
  * Parses a command line against its table.
  * @param stopEarly options end at the first operand, as with env(1) and chroot(1)
- * @throws UsageError an unknown option, a missing or unwanted value, an option given twice
+ * @throws UsageError an unknown option, a missing or unwanted value, an option given twice, an operand that is empty
  */
 export function parse<O extends Options>(table: O, words: string[], stopEarly = false): Parsed<O> {
   const names = Object.keys(table)
@@ -58,6 +58,8 @@ export function parse<O extends Options>(table: O, words: string[], stopEarly = 
   }
   const parsed = split(spelledOut(words, table), settings, names)
   const operands = stopEarly ? tail(words, parsed._.length) : [...parsed._, ...(parsed['--'] ?? [])]
+  if (!stopEarly && operands.includes(''))
+    throw new UsageError('one of the words is empty: a variable that is not set?')
   const given = words.slice(0, words.length - operands.length)
   const options: Record<string, string | string[] | boolean | undefined> = {}
   for (const name of names) options[name] = read(name, table[name]!, parsed[name], given)

@@ -134,6 +134,16 @@ test('what is given to copy-deps and is no program', () => {
       'hew copy-deps:   ls (PATH names no directory)',
       `hew copy-deps:   ${here}/nothing: it is not there`,
     )
+  const bin = `${here}/bin`
+  fs.mkdirSync(bin)
+  for (const name of ['w', 'ls']) fs.writeFileSync(`${bin}/${name}`, '', {mode: 0o755})
+  says(
+    run(HEW, ['copy-deps', '-r', root, 'x', 'l'], {env: {PATH: bin}}),
+    1,
+    'hew copy-deps: nothing was copied, since 2 things are missing:',
+    `hew copy-deps:   x (looked in ${bin})`,
+    `hew copy-deps:   l (looked in ${bin})`,
+  )
 })
 
 test('the command is not executable, a directory, no program', () => {
@@ -321,12 +331,13 @@ test('what the lines to type say comes true, whatever the names are', () => {
 test('empty words', () => {
   const root = rootWith('words')
   says(hew('enter', '-r', root, ''), 127, 'hew enter: the command is an empty word')
-  says(
-    hew('copy-deps', '-r', root, ''),
-    2,
-    'hew copy-deps: a PROGRAM is an empty word',
-    "hew copy-deps: see 'hew copy-deps --help'",
-  )
+  for (const command of ['mkroot', 'copy-deps', 'limit', 'ps', 'kill', 'rm', 'logs', 'link'])
+    says(
+      hew(command, ''),
+      2,
+      `hew ${command}: one of the words is empty: a variable that is not set?`,
+      `hew ${command}: see 'hew ${command} --help'`,
+    )
 })
 
 for (const [name, text, message] of [
