@@ -81,7 +81,11 @@ export default command(
         {do: 'keep'},
       ]
       if (
-        await dryRun(plan, `hew copy-deps -r ${typable(from.root)} ${operands.map(typable).join(' ')}`, given)
+        await dryRun(
+          plan,
+          () => `hew copy-deps -r ${typable(from.root)} ${operands.map(typable).join(' ')}`,
+          given,
+        )
       )
         return
       become(plan, {as: 'hew copy-deps', title: `copy-deps ${from.root}`, explain: explained(given)})

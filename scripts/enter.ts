@@ -299,7 +299,11 @@ function logSizeOf(given: Given): number | undefined {
 /** The plan as a script. */
 async function dry(plan: Plan, root: string, given: Given): Promise<void> {
   const {printable} = await import('../lib/container/located.ts')
-  await dryRun(printable(plan), `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${typable(root)}`, given)
+  await dryRun(
+    printable(plan),
+    () => `hew enter ${given['by-hand'] ? '--by-hand ' : ''}-r ${typable(root)}`,
+    given,
+  )
 }
 
 /** What a shell cannot do, or the one line of the lesson has no place for. */
@@ -336,7 +340,7 @@ async function join(word: string, given: Given, operands: string[]): Promise<voi
     const printed = seen(plan, joined, process.getuid!())
     const {needsSetpriv} = await import('../lib/container/located.ts')
     needsSetpriv(printed, root.root)
-    await dryRun(printed, `hew ${title}`, given)
+    await dryRun(printed, () => `hew ${title}`, given)
     return
   }
   become(plan, {as: 'hew enter', title, explain: explained(given)})

@@ -40,7 +40,7 @@ export default command(
         return done(targets.map(act), title, given)
       }
       const plan = targets.map(target => signalStep(target, number))
-      if (await dryRun(plan, title, given)) return
+      if (await dryRun(plan, () => title, given)) return
       become(plan, {as: 'hew kill', title: 'kill', explain: explained(given)})
     },
   },

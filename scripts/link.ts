@@ -27,7 +27,7 @@ export default command(
       if (!packaged) throw new HewError('only the built binary can be linked to: dist/hew link DIR')
       const at = path.resolve(directory)
       const plan = linkPlan(at, process.execPath)
-      if (await dryRun(plan, `hew link ${typable(at)}`, given)) return
+      if (await dryRun(plan, () => `hew link ${typable(at)}`, given)) return
       become(plan, {as: 'hew link', title: `link ${at}`, explain: explained(given)})
     },
   },

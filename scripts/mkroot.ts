@@ -93,7 +93,7 @@ export default command(
         },
       )
       const plan = transaction(root, adding, steps, printed(text), named === undefined ? ELSEWHERE : {})
-      if (await dryRun(plan, `hew mkroot ${typable(root)}`, given)) return
+      if (await dryRun(plan, () => `hew mkroot ${typable(root)}`, given)) return
       return carryOut(plan, root, explained(given))
     },
   },

@@ -51,7 +51,7 @@ async function said(file: string, command: string[], given: Given): Promise<void
   const plan = planIn(file, command)
   if (given['dry-run']) {
     const {printable} = await import('../lib/container/located.ts')
-    await dryRun(printable(plan), `hew replay ${typable(file)}`, given)
+    await dryRun(printable(plan), () => `hew replay ${typable(file)}`, given)
     return
   }
   const executed = plan.flatMap(step => (step.do === 'exec' ? step.command : []))

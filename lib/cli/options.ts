@@ -80,7 +80,7 @@ function spelledOut(words: string[], table: Options): string[] {
     Object.entries(table).some(([name, option]) => option.value !== undefined && isNamed(word, name, option))
   return words.map((word, i) => {
     if (!word.startsWith('-') || (end >= 0 && i > end)) return word
-    if (/^-\d/.test(word) && takesValue(words[i - 1])) return VALUE + word
+    if ('0123456789'.includes(word[1] ?? '-') && takesValue(words[i - 1])) return VALUE + word
     for (const [name, option] of Object.entries(table)) {
       const {short, value, bare} = option
       if (value === undefined && isNamed(word, name, option)) return `--${name}=true`

@@ -17,12 +17,12 @@ export const explained = (given: Given): boolean => given.explain || explaining
  * With --dry-run: prints the plan as a script, and nothing else is to be done.
  * @throws HewError the plan's refusal
  */
-export async function dryRun(plan: Plan, title: string, given: Given): Promise<boolean> {
+export async function dryRun(plan: Plan, title: () => string, given: Given): Promise<boolean> {
   if (!given['dry-run']) return false
   const why = refusal(plan)
   if (why !== undefined) throw new HewError(why)
   const {script} = await import('../script.ts')
-  write(1, script(plan, title))
+  write(1, script(plan, title()))
   return true
 }
 
