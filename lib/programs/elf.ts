@@ -1,4 +1,5 @@
 import {readSync} from 'node:fs'
+import {ElfError, MEMORY, Parts, type Pread, VIEW} from './parts.ts'
 
 /**
  * What an ELF file says about what it needs to run: elf(5), and the gABI's chapters 4 and 5. Files come from anywhere
@@ -40,17 +41,7 @@ export interface Dlopen {
   priority: Priority
 }
 
-/** The file is no ELF file, or one that neither the kernel nor the loader could use. */
-export class ElfError extends Error {
-  /** @param message the plain reason, without the path */
-  constructor(message: string) {
-    super(message)
-    this.name = 'ElfError'
-  }
-}
-
-/** pread(2) on an open file: fills the buffer from there on, and says how much it got. */
-export type Pread = (into: Uint8Array, position: number) => number
+export {ElfError}
 
 export const ET_EXEC = 2
 export const ET_DYN = 3
@@ -71,20 +62,9 @@ const DT_RUNPATH = 29
 const DT_FLAGS_1 = 0x6ffffffb
 const DT_AUXILIARY = 0x7ffffffd
 const DT_FILTER = 0x7fffffff
-/** Those that say anything here. */
-const TAGS = new Set([
-  DT_NEEDED,
-  DT_STRTAB,
-  DT_STRSZ,
-  DT_SONAME,
-  DT_RPATH,
-  DT_RUNPATH,
-  DT_FLAGS_1,
-  DT_AUXILIARY,
-  DT_FILTER,
-])
-
 const NOTE_DLOPEN = 0x407c0c0a
+/** The name in such a note, 'FDO' and a NUL, as a number. */
+const FDO = 0x46444f00
 
 const PATH_MAX = 4096
 /** Nix and Guix write search paths of some ten thousand bytes. */
@@ -123,14 +103,6 @@ const LAYOUT = {
   },
 } as const
 
-interface Segment {
-  type: number
-  offset: number
-  vaddr: number
-  filesz: number
-  align: number
-}
-
 /** Whether the first bytes of a file are those of an ELF file. */
 export function isElf(head: Uint8Array): boolean {
   return head[0] === 0x7f && head[1] === 0x45 && head[2] === 0x4c && head[3] === 0x46
@@ -143,18 +115,17 @@ export function readElf(fd: number, size: number): Elf {
 
 /**
  * The same from anything that can be read at a position. Never reads past `size`.
- * @param head the file's first pages, where they were read already
+ * @param have so much of the file's beginning was read already, by readHead
  */
-export function parseElf(pread: Pread, size: number, head: Buffer = NOTHING): Elf {
-  const file = new Pages(pread, size, head)
-  const ident = file.bytes(0, Math.min(size, 16))
-  if (!isElf(ident)) throw new ElfError('not an ELF file')
+export function parseElf(pread: Pread, size: number, have?: number): Elf {
+  const file = new Parts(pread, size, have)
+  if (size < 4 || !isElf(MEMORY)) throw new ElfError('not an ELF file')
   if (size < LAYOUT[32].ehdr) throw new ElfError('the file ends within the ELF header')
-  const is64 = ident[4] === 2
-  if (!is64 && ident[4] !== 1) throw new ElfError(`unknown ELF class ${ident[4]}`)
-  if (ident[5] !== 1 && ident[5] !== 2) throw new ElfError(`unknown ELF byte order ${ident[5]}`)
-  const image = new Image(file, is64 ? 64 : 32, ident[5] === 1)
-  return image.read(ident[7]!)
+  const bits = MEMORY[4]!
+  const order = MEMORY[5]!
+  if (bits !== 1 && bits !== 2) throw new ElfError(`unknown ELF class ${bits}`)
+  if (order !== 1 && order !== 2) throw new ElfError(`unknown ELF byte order ${order}`)
+  return new Image(file, bits === 2 ? 64 : 32, order === 1).read()
 }
 
 /** Whether a loader for the one takes the other: same class, byte order, machine, and variant of its ABI. */
@@ -188,88 +159,16 @@ const ABI_FLAGS: Record<number, {bits: number; zeroIsAny: boolean}> = {
   [EM.LOONGARCH]: {bits: 0x7, zeroIsAny: false}, // EF_LOONGARCH_ABI_MODIFIER_MASK
 }
 
-const NOTHING = Buffer.alloc(0)
-const PAGE = 4096
-
-/** Nothing that is returned refers to the pages, so every file uses the same: allocating them takes longer than reading. */
-const SLAB: Buffer[] = []
-const SLAB_MAX = 32
-
-/** A file that is read by the page, each page once, never past the end. One at a time. */
-class Pages {
-  readonly #pages = new Map<number, Buffer>()
-
-  constructor(
-    readonly pread: Pread,
-    readonly size: number,
-    readonly head: Buffer,
-  ) {}
-
-  #page(index: number): Buffer {
-    const known = this.#pages.get(index)
-    if (known) return known
-    const start = index * PAGE
-    const page =
-      start + PAGE <= this.head.length ? this.head.subarray(start, start + PAGE) : this.#read(start)
-    this.#pages.set(index, page)
-    return page
-  }
-
-  #read(start: number): Buffer {
-    const own = this.#pages.size
-    if (own === SLAB.length && own < SLAB_MAX) SLAB.push(Buffer.allocUnsafeSlow(PAGE))
-    const space = SLAB[own] ?? Buffer.allocUnsafe(PAGE)
-    const page = start + PAGE <= this.size ? space : space.subarray(0, this.size - start)
-    for (let filled = 0; filled < page.length; ) {
-      const got = this.pread(filled === 0 ? page : page.subarray(filled), start + filled)
-      if (got <= 0) throw new ElfError('the file became shorter while it was read')
-      filled += got
-    }
-    return page
-  }
-
-  bytes(position: number, length: number): Buffer {
-    if (!(position >= 0 && length >= 0 && position + length <= this.size)) {
-      throw new ElfError('it refers to bytes past its own end')
-    }
-    if (position + length <= this.head.length) return this.head.subarray(position, position + length)
-    if (length === 0) return NOTHING
-    const [first, last] = [Math.floor(position / PAGE), Math.floor((position + length - 1) / PAGE)]
-    const start = position - first * PAGE
-    if (first === last) return this.#page(first).subarray(start, start + length)
-    const pages = Array.from({length: last - first + 1}, (_, i) => this.#page(first + i))
-    return Buffer.concat(pages).subarray(start, start + length)
-  }
-
-  /** The string that begins there, ended by a NUL before `end`. */
-  string(position: number, end: number, longest: number): string {
-    const limit = Math.min(end, this.size, position + longest)
-    const parts: Buffer[] = []
-    for (let at = position; at < limit; ) {
-      const index = Math.floor(at / PAGE)
-      const page = this.#page(index)
-      const start = at - index * PAGE
-      const stop = Math.min(limit - index * PAGE, page.length)
-      const nul = page.indexOf(0, start)
-      const ended = nul >= 0 && nul < stop
-      // Most lie in one page.
-      if (ended && at === position) return page.toString('utf8', start, nul)
-      parts.push(page.subarray(start, ended ? nul : stop))
-      if (ended) return Buffer.concat(parts).toString()
-      at = index * PAGE + stop
-    }
-    throw new ElfError(limit < end ? 'a name in it is too long' : 'a name in it has no end')
-  }
-}
-
 /** The fields of one file, in its class and byte order. */
 class Image {
   readonly #layout: (typeof LAYOUT)[32 | 64]
   readonly #word: 4 | 8
-  #segments: Segment[] = []
+  /** Where the program headers are in the file, and how many bytes they have. */
+  #headers = 0
+  #headersSize = 0
 
   constructor(
-    readonly file: Pages,
+    readonly file: Parts,
     readonly bits: 32 | 64,
     readonly little: boolean,
   ) {
@@ -277,28 +176,24 @@ class Image {
     this.#word = bits === 64 ? 8 : 4
   }
 
-  #view(bytes: Buffer): DataView {
-    return new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  }
-
-  /** An address or a size. What a double cannot hold exactly is past the end of any file. */
-  #address(at: DataView, offset: number): number {
-    const first = at.getUint32(offset, this.little)
+  /** An address or a size, somewhere in MEMORY. What a double cannot hold exactly is past the end of any file. */
+  #address(at: number): number {
+    const first = VIEW.getUint32(at, this.little)
     if (this.#word === 4) return first
-    const second = at.getUint32(offset + 4, this.little)
+    const second = VIEW.getUint32(at + 4, this.little)
     return this.little ? second * 2 ** 32 + first : first * 2 ** 32 + second
   }
 
-  read(osabi: number): Elf {
-    const layout = this.#layout
-    const header = this.#view(this.file.bytes(0, layout.ehdr))
+  read(): Elf {
+    const {little} = this
+    const at = this.file.at(0, this.#layout.ehdr)
     const elf: Elf = {
       class: this.bits,
-      littleEndian: this.little,
-      osabi,
-      type: header.getUint16(16, this.little),
-      machine: header.getUint16(18, this.little),
-      flags: header.getUint32(layout.flags, this.little),
+      littleEndian: little,
+      osabi: MEMORY[at + 7]!,
+      type: VIEW.getUint16(at + 16, little),
+      machine: VIEW.getUint16(at + 18, little),
+      flags: VIEW.getUint32(at + this.#layout.flags, little),
       interp: undefined,
       dynamic: false,
       soname: undefined,
@@ -309,110 +204,141 @@ class Image {
       flags1: 0,
       dlopen: [],
     }
-    if (elf.type !== ET_EXEC && elf.type !== ET_DYN) return elf
-    this.#readSegments(header)
-    const interp = this.#segments.find(segment => segment.type === PT_INTERP)
-    if (interp) elf.interp = this.#readInterp(interp)
-    const dynamic = this.#segments.find(segment => segment.type === PT_DYNAMIC)
-    if (dynamic) this.#readDynamic(dynamic, elf)
-    for (const segment of this.#segments) if (segment.type === PT_NOTE) this.#readNotes(segment, elf)
+    if (elf.type === ET_EXEC || elf.type === ET_DYN) this.#readSegments(at, elf)
     return elf
   }
 
-  #readSegments(header: DataView): void {
-    const {phoff, phentsize, phnum, phdr, offset, vaddr, filesz, align} = this.#layout
-    const count = header.getUint16(phnum, this.little)
+  #readSegments(ehdr: number, elf: Elf): void {
+    const {phoff, phentsize, phnum, phdr} = this.#layout
+    const count = VIEW.getUint16(ehdr + phnum, this.little)
     if (count === 0) return
-    const size = header.getUint16(phentsize, this.little)
+    const size = VIEW.getUint16(ehdr + phentsize, this.little)
     if (size !== phdr) throw new ElfError(`its program headers have ${size} bytes each instead of ${phdr}`)
     if (count * phdr > PHDRS_MAX) throw new ElfError(`it has ${count} program headers`)
-    const table = this.#view(this.file.bytes(this.#address(header, phoff), count * phdr))
-    for (let at = 0; at < count * phdr; at += phdr) {
-      const type = table.getUint32(at, this.little)
-      if (type === 0 || type > PT_NOTE) continue
-      this.#segments.push({
-        type,
-        offset: this.#address(table, at + offset),
-        vaddr: this.#address(table, at + vaddr),
-        filesz: this.#address(table, at + filesz),
-        align: this.#address(table, at + align),
-      })
+    this.#headers = this.#address(ehdr + phoff)
+    this.#headersSize = count * phdr
+    const table = this.file.at(this.#headers, this.#headersSize)
+    let interp = -1
+    let dynamic = -1
+    const notes: number[] = []
+    for (let header = 0; header < this.#headersSize; header += phdr) {
+      const type = VIEW.getUint32(table + header, this.little)
+      if (type === PT_INTERP && interp < 0) interp = header
+      else if (type === PT_DYNAMIC && dynamic < 0) dynamic = header
+      else if (type === PT_NOTE) notes.push(header)
     }
+    if (interp >= 0) elf.interp = this.#readInterp(interp)
+    if (dynamic >= 0) this.#readDynamic(dynamic, elf)
+    for (const header of notes) this.#readNotes(header, elf)
+  }
+
+  /** An address or a size in a program header. */
+  #segment(header: number, field: 'offset' | 'vaddr' | 'filesz' | 'align'): number {
+    return this.#address(this.file.at(this.#headers + header, this.#layout.phdr) + this.#layout[field])
   }
 
   /** The rules are the kernel's (load_elf_binary): at most PATH_MAX bytes, and the last of them a NUL. */
-  #readInterp({offset, filesz}: Segment): string {
+  #readInterp(header: number): string {
+    const filesz = this.#segment(header, 'filesz')
     if (filesz < 2 || filesz > PATH_MAX) throw new ElfError(`the name of its interpreter has ${filesz} bytes`)
-    const bytes = this.file.bytes(offset, filesz)
-    if (bytes[filesz - 1] !== 0) throw new ElfError('the name of its interpreter has no end')
-    return bytes.toString('utf8', 0, bytes.indexOf(0))
+    const at = this.file.at(this.#segment(header, 'offset'), filesz)
+    if (MEMORY[at + filesz - 1] !== 0) throw new ElfError('the name of its interpreter has no end')
+    return MEMORY.toString('utf8', at, MEMORY.indexOf(0, at))
   }
 
   /** From an address to where it is in the file, and to where the part of the file that is mapped there ends. */
   #locate(address: number): {start: number; end: number} {
-    for (const {type, offset, vaddr, filesz} of this.#segments) {
-      if (type !== PT_LOAD || address < vaddr || address >= vaddr + filesz) continue
+    const {phdr} = this.#layout
+    for (let header = 0; header < this.#headersSize; header += phdr) {
+      const at = this.file.at(this.#headers + header, phdr)
+      if (VIEW.getUint32(at, this.little) !== PT_LOAD) continue
+      const vaddr = this.#address(at + this.#layout.vaddr)
+      const filesz = this.#address(at + this.#layout.filesz)
+      if (address < vaddr || address >= vaddr + filesz) continue
+      const offset = this.#address(at + this.#layout.offset)
       return {start: offset + (address - vaddr), end: offset + filesz}
     }
     throw new ElfError('its dynamic section refers to an address that is not in the file')
   }
 
-  #readDynamic({offset, filesz}: Segment, elf: Elf): void {
+  #readDynamic(header: number, elf: Elf): void {
     elf.dynamic = true
-    const single = new Map<number, number>()
-    const names: [tag: number, value: number][] = []
+    const offset = this.#segment(header, 'offset')
+    const filesz = this.#segment(header, 'filesz')
     const size = 2 * this.#word
     const length = Math.min(filesz, DYNAMIC_MAX * size, Math.max(0, this.file.size - offset))
-    const section = this.#view(this.file.bytes(offset, length))
+    const section = this.file.at(offset, length)
+    let soname: number | undefined
+    let rpath: number | undefined
+    let runpath: number | undefined
+    let table: number | undefined
+    let tableSize = Number.POSITIVE_INFINITY
+    /** Tag and offset of each. */
+    const names: number[] = []
     let tag = -1
-    for (let at = 0; at + size <= length && tag !== DT_NULL; at += size) {
-      tag = this.#address(section, at)
-      if (!TAGS.has(tag)) continue
-      const value = this.#address(section, at + this.#word)
-      if (tag !== DT_NEEDED && tag !== DT_AUXILIARY && tag !== DT_FILTER) single.set(tag, value)
-      else if (names.push([tag, value]) > NEEDED_MAX)
-        throw new ElfError(`it needs more than ${NEEDED_MAX} libraries`)
+    for (let at = section; at + size <= section + length && tag !== DT_NULL; at += size) {
+      tag = this.#address(at)
+      switch (tag) {
+        case DT_NEEDED:
+        case DT_AUXILIARY:
+        case DT_FILTER:
+          if (names.push(tag, this.#address(at + this.#word)) > 2 * NEEDED_MAX)
+            throw new ElfError(`it needs more than ${NEEDED_MAX} libraries`)
+          break
+        case DT_STRTAB:
+          table = this.#address(at + this.#word)
+          break
+        case DT_STRSZ:
+          tableSize = this.#address(at + this.#word)
+          break
+        case DT_SONAME:
+          soname = this.#address(at + this.#word)
+          break
+        case DT_RPATH:
+          rpath = this.#address(at + this.#word)
+          break
+        case DT_RUNPATH:
+          runpath = this.#address(at + this.#word)
+          break
+        case DT_FLAGS_1:
+          elf.flags1 = this.#address(at + this.#word)
+      }
     }
     if (tag !== DT_NULL && length === DYNAMIC_MAX * size)
       throw new ElfError(`its dynamic section has over ${DYNAMIC_MAX} entries`)
     if (tag !== DT_NULL && length < filesz) throw new ElfError('it ends within its dynamic section')
-    elf.flags1 = single.get(DT_FLAGS_1) ?? 0
-    const strings = [DT_SONAME, DT_RPATH, DT_RUNPATH].some(tag => single.has(tag)) || names.length > 0
-    if (!strings) return
-    const table = single.get(DT_STRTAB)
+    if (names.length === 0 && soname === undefined && rpath === undefined && runpath === undefined) return
     if (table === undefined) throw new ElfError('its dynamic section has no string table')
     const {start, end} = this.#locate(table)
-    const stop = Math.min(end, start + (single.get(DT_STRSZ) ?? Number.POSITIVE_INFINITY))
-    const string = (offset: number, longest: number) => this.file.string(start + offset, stop, longest)
-    const optional = (tag: number, longest: number) =>
-      single.has(tag) ? string(single.get(tag)!, longest) : undefined
-    elf.soname = optional(DT_SONAME, PATH_MAX)
-    elf.rpath = optional(DT_RPATH, SEARCH_PATH_MAX)
-    elf.runpath = optional(DT_RUNPATH, SEARCH_PATH_MAX)
-    for (const [tag, value] of names) {
-      const name = string(value, PATH_MAX)
-      if (tag === DT_NEEDED) elf.needed.push(name)
-      else elf.filters.push({name, required: tag === DT_FILTER})
+    const stop = Math.min(end, start + tableSize)
+    const {file} = this
+    if (soname !== undefined) elf.soname = file.string(start + soname, stop, PATH_MAX)
+    if (rpath !== undefined) elf.rpath = file.string(start + rpath, stop, SEARCH_PATH_MAX)
+    if (runpath !== undefined) elf.runpath = file.string(start + runpath, stop, SEARCH_PATH_MAX)
+    for (let i = 0; i < names.length; i += 2) {
+      const name = file.string(start + names[i + 1]!, stop, PATH_MAX)
+      if (names[i] === DT_NEEDED) elf.needed.push(name)
+      else elf.filters.push({name, required: names[i] === DT_FILTER})
     }
   }
 
   /** The loader does not look at these notes, so damaged ones do not keep a file from being used. */
-  #readNotes({offset, filesz, align}: Segment, elf: Elf): void {
+  #readNotes(header: number, elf: Elf): void {
+    const offset = this.#segment(header, 'offset')
+    const filesz = this.#segment(header, 'filesz')
     if (filesz > NOTES_MAX || offset + filesz > this.file.size) return
-    const notes = this.file.bytes(offset, filesz)
-    const view = this.#view(notes)
-    const padded = (length: number) => Math.ceil(length / (align === 8 ? 8 : 4)) * (align === 8 ? 8 : 4)
-    for (let at = 0; at + 12 <= notes.length; ) {
-      const nameSize = view.getUint32(at, this.little)
-      const size = view.getUint32(at + 4, this.little)
-      const type = view.getUint32(at + 8, this.little)
-      const start = at + padded(12 + nameSize)
-      if (start + size > notes.length) return
-      const name = notes.toString('latin1', at + 12, at + 12 + nameSize)
-      if (type === NOTE_DLOPEN && name === 'FDO\0') {
-        elf.dlopen.push(...parseDlopen(notes.toString('utf8', start, start + size)))
-      }
-      at = start + padded(size)
+    const unit = this.#segment(header, 'align') === 8 ? 8 : 4
+    const first = this.file.at(offset, filesz)
+    const end = first + filesz
+    for (let at = first; at + 12 <= end; ) {
+      const nameSize = VIEW.getUint32(at, this.little)
+      const size = VIEW.getUint32(at + 4, this.little)
+      const start = at + Math.ceil((12 + nameSize) / unit) * unit
+      if (start + size > end) return
+      const isDlopen = VIEW.getUint32(at + 8, this.little) === NOTE_DLOPEN
+      if (isDlopen && nameSize === 4 && VIEW.getUint32(at + 12) === FDO)
+        elf.dlopen.push(...parseDlopen(MEMORY.toString('utf8', start, start + size)))
+      at = start + Math.ceil(size / unit) * unit
     }
   }
 }

@@ -1,7 +1,8 @@
 import {readSync} from 'node:fs'
 import {reason} from '../errors.ts'
 import type {Sysroot} from '../sysroot.ts'
-import {type Elf, ElfError, isElf, type Pread, parseElf} from './elf.ts'
+import {type Elf, ElfError, isElf, parseElf} from './elf.ts'
+import {MEMORY, type Pread, readHead} from './parts.ts'
 import {HEAD_SIZE, parseShebang, type Shebang} from './script.ts'
 
 /** What a regular file is to the kernel that is asked to execute it. */
@@ -32,10 +33,10 @@ export class Inspector {
   #inspect(path: string): Inspected {
     try {
       return this.sysroot.open(this.sysroot.lstat(path), (fd, size) => {
-        const head = HEAD.subarray(0, readSync(fd, HEAD, 0, HEAD.length, 0))
         const pread: Pread = (into, position) => readSync(fd, into, 0, into.length, position)
-        if (isElf(head)) return {is: 'elf', elf: parseElf(pread, size, head)}
-        const shebang = parseShebang(head.subarray(0, HEAD_SIZE))
+        const have = readHead(pread)
+        if (have >= 4 && isElf(MEMORY)) return {is: 'elf', elf: parseElf(pread, size, have)}
+        const shebang = parseShebang(MEMORY.subarray(0, Math.min(have, HEAD_SIZE)))
         return shebang ? {is: 'script', shebang} : {is: 'data'}
       })
     } catch (error) {
@@ -44,6 +45,3 @@ export class Inspector {
     }
   }
 }
-
-/** How a file begins, one at a time: the header, and in most programs the names as well. A read more takes longer than these bytes. */
-const HEAD = Buffer.allocUnsafeSlow(16384)
