@@ -28,6 +28,9 @@ interface Resolved {
   links: number
 }
 
+/** An exception takes longer than the call. */
+const NO_ERROR = {throwIfNoEntry: false} as const
+
 /** The kernel's MAXSYMLINKS (path_resolution(7)). */
 const LINKS_MAX = 40
 const READ_MAX = 1 << 26
@@ -64,13 +67,14 @@ export class Sysroot {
 
   #lstat(path: string): Entry {
     try {
-      const stat = lstatSync(this.outside(path), {throwIfNoEntry: false})
+      const stat = lstatSync(this.outside(path), NO_ERROR)
       if (!stat) return missing(path, 'ENOENT')
       const {mode, size} = stat
-      if (stat.isSymbolicLink()) {
+      const type = mode & constants.S_IFMT
+      if (type === constants.S_IFLNK)
         return {path, kind: 'link', mode, size, target: readlinkSync(this.outside(path))}
-      }
-      return {path, kind: stat.isDirectory() ? 'directory' : stat.isFile() ? 'file' : 'other', mode, size}
+      const kind = type === constants.S_IFREG ? 'file' : type === constants.S_IFDIR ? 'directory' : 'other'
+      return {path, kind, mode, size}
     } catch (error) {
       return missing(path, (error as NodeJS.ErrnoException).code ?? 'EIO')
     }
@@ -82,21 +86,20 @@ export class Sysroot {
     if (known) return known.entry
     // Most are asked for in few directories.
     const slash = path.lastIndexOf('/')
-    const {entry: directory, links} = this.#resolve(
-      slash > 0 ? path.slice(0, slash) : '/',
-      this.lstat('/'),
-      0,
-    )
+    const {entry: directory, links} = this.#resolve(slash > 0 ? path.slice(0, slash) : '/')
     if (directory.kind === 'missing') return directory
-    return this.#resolve(path, directory, links, path.slice(slash + 1)).entry
+    const budget = {links}
+    const entry = this.#walk(directory, path.slice(slash + 1), budget)
+    this.#resolved.set(path, {entry, links: budget.links})
+    return entry
   }
 
-  #resolve(path: string, from: Entry, links: number, rest = path): Resolved {
-    let resolved = this.#resolved.get(path)
+  #resolve(directory: string): Resolved {
+    let resolved = this.#resolved.get(directory)
     if (!resolved) {
-      const budget = {links}
-      resolved = {entry: this.#walk(from, rest, budget), links: budget.links}
-      this.#resolved.set(path, resolved)
+      const budget = {links: 0}
+      resolved = {entry: this.#walk(this.lstat('/'), directory, budget), links: budget.links}
+      this.#resolved.set(directory, resolved)
     }
     return resolved
   }
@@ -108,11 +111,14 @@ export class Sysroot {
 
   #walk(from: Entry, path: string, budget: {links: number}, visit?: (entry: Entry) => void): Entry {
     let at = path.startsWith('/') ? this.lstat('/') : from
-    for (const name of path.split('/')) {
+    for (let start = 0, end: number; start <= path.length; start = end + 1) {
+      end = path.indexOf('/', start)
+      if (end < 0) end = path.length
+      const name = path.slice(start, end)
       if (at.kind !== 'directory') return missing(at.path, 'ENOTDIR')
       if (name === '' || name === '.') continue
       if (name === '..') {
-        at = this.lstat(at.path.slice(0, at.path.lastIndexOf('/')) || '/')
+        at = this.#above(at)
         continue
       }
       at = this.lstat(at.path === '/' ? `/${name}` : `${at.path}/${name}`)
@@ -120,11 +126,15 @@ export class Sysroot {
       visit?.(at)
       if (at.kind !== 'link') continue
       if (++budget.links > LINKS_MAX) return missing(at.path, 'ELOOP')
-      const directory = this.lstat(at.path.slice(0, at.path.lastIndexOf('/')) || '/')
-      at = this.#walk(directory, at.target!, budget, visit)
+      at = this.#walk(this.#above(at), at.target!, budget, visit)
       if (at.kind === 'missing') return at
     }
     return at
+  }
+
+  /** The directory that something is in. */
+  #above({path}: Entry): Entry {
+    return this.lstat(path.slice(0, path.lastIndexOf('/')) || '/')
   }
 
   /** The names in a directory, sorted; none when it is no directory. */

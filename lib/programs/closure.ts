@@ -1,6 +1,6 @@
 import type {Entry} from '../sysroot.ts'
 import type {Elf} from './elf.ts'
-import {type Lack, RELATIVE} from './ldso.ts'
+import {type Lack, type Need, RELATIVE} from './ldso.ts'
 import type {Shebang} from './script.ts'
 import {envProgram, notAFile, World, type WorldOptions} from './world.ts'
 
@@ -54,6 +54,9 @@ class Gathering {
   readonly #items = new Map<string, Item>()
   readonly #reasons = new Set<string>()
   readonly #traced = new Map<string, Item>()
+  /** Directories as they were asked for, with what they are. */
+  readonly #directories = new Map<string, Entry>()
+  readonly #needs = new Set<Need>()
   readonly #examined = new Set<string>()
   readonly #missing: Missing[] = []
   readonly #absent: Missing[] = []
@@ -107,7 +110,11 @@ class Gathering {
       else this.#add(elf.interp, {by: path, rule: 'interpreter'})
     }
     const {needs, lacks, absent} = this.world.load(path, elf)
-    for (const {path, by, rule} of needs) this.#add(path, {by, rule})
+    for (const need of needs) {
+      if (this.#needs.has(need)) continue
+      this.#needs.add(need)
+      this.#add(need.path, {by: need.by, rule: need.rule})
+    }
     for (const lack of lacks) this.#lack(this.#missing, lack)
     for (const lack of absent) this.#lack(this.#absent, lack)
   }
@@ -129,10 +136,7 @@ class Gathering {
     let [name, why] = [path, because]
     for (;;) {
       const slash = name.lastIndexOf('/')
-      const directory = sysroot.trace(name.slice(0, slash) || '/', entry => {
-        const rule = entry.kind === 'link' ? 'link' : 'parent directory'
-        if (!this.#items.has(entry.path)) this.#reason(this.#item(entry), {by: path, rule})
-      })
+      const directory = this.#directory(name.slice(0, slash) || '/', path)
       const entry = sysroot.lstat(`${directory.path === '/' ? '' : directory.path}${name.slice(slash)}`)
       const item = this.#item(entry)
       this.#reason(item, why)
@@ -142,6 +146,19 @@ class Gathering {
       const {target} = entry as {target: string}
       name = target.startsWith('/') ? target : `${directory.path === '/' ? '' : directory.path}/${target}`
     }
+  }
+
+  /** Takes a directory, with what leads to it. */
+  #directory(name: string, by: string): Entry {
+    let directory = this.#directories.get(name)
+    if (!directory) {
+      directory = this.world.sysroot.trace(name, entry => {
+        const rule = entry.kind === 'link' ? 'link' : 'parent directory'
+        if (!this.#items.has(entry.path)) this.#reason(this.#item(entry), {by, rule})
+      })
+      this.#directories.set(name, directory)
+    }
+    return directory
   }
 
   #item({path, kind, target}: Entry): Item {

@@ -10,8 +10,8 @@ export class GlibcLoader extends Loader {
   #libraries: LdCache | 'no cache' | undefined
   #confDirectories: string[] | undefined
 
-  expand(name: string, object: Loaded): string[] {
-    return this.#substitute(name, object)
+  expand(name: string, object: Loaded): string | string[] {
+    return name.includes('$') ? this.#substitute(name, object) : name
   }
 
   isItself(): boolean {
@@ -24,8 +24,9 @@ export class GlibcLoader extends Loader {
     let key = flags1 & DF_1_NODEFLIB ? 'no default' : ''
     if (runpath !== undefined) key += `\n${directory(object.path)}\n${runpath}`
     else
-      for (const o of withRpath(object))
-        key += o === object ? `\n${directory(o.path)}\n${o.elf.rpath}` : `\nof ${o.path}\n${o.elf.rpath}`
+      for (let o: Loaded | undefined = object; o; o = o.loader)
+        if (hasRpath(o))
+          key += o === object ? `\n${directory(o.path)}\n${o.elf.rpath}` : `\nof ${o.path}\n${o.elf.rpath}`
     if (this.options.libraryPath) key += `\n${directory(program(object).path)}`
     return key
   }
@@ -47,8 +48,8 @@ export class GlibcLoader extends Loader {
     }
     const {runpath, flags1} = object.elf
     if (runpath === undefined) {
-      for (const o of withRpath(object))
-        look(o === object ? 'DT_RPATH' : `DT_RPATH of ${o.real}`, o.elf.rpath!, /:/, o)
+      for (let o: Loaded | undefined = object; o; o = o.loader)
+        if (hasRpath(o)) look(o === object ? 'DT_RPATH' : `DT_RPATH of ${o.real}`, o.elf.rpath!, /:/, o)
     }
     if (this.options.libraryPath) look('LD_LIBRARY_PATH', this.options.libraryPath, /[:;]/, program(object))
     if (runpath) look('DT_RUNPATH', runpath, /:/, object)
@@ -222,12 +223,9 @@ function cacheIds({machine, flags, class: bits}: Elf): number[] | undefined {
   }
 }
 
-/** Those of an object and its loaders whose DT_RPATH counts: a DT_RUNPATH puts it out of force. */
-function withRpath(object: Loaded): Loaded[] {
-  const found: Loaded[] = []
-  for (let o: Loaded | undefined = object; o; o = o.loader)
-    if (o.elf.rpath && o.elf.runpath === undefined) found.push(o)
-  return found
+/** Whether an object's DT_RPATH counts: a DT_RUNPATH puts it out of force. */
+function hasRpath({elf}: Loaded): boolean {
+  return Boolean(elf.rpath) && elf.runpath === undefined
 }
 
 function program(object: Loaded): Loaded {

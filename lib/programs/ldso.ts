@@ -58,9 +58,13 @@ export interface Candidate {
 }
 
 /** What became of one name: files (the first for any processor, the others for some), or why there is none. */
-export type Found =
-  | {candidates: Candidate[]}
-  | {candidates?: undefined; searched: string[]; why: string | undefined}
+export type Found = {candidates: Candidate[]} | Failed
+
+interface Failed {
+  candidates?: undefined
+  searched: string[]
+  why: string | undefined
+}
 
 /** What the loader makes of a file that has the right name. */
 export type Verdict = 'usable' | 'absent' | 'foreign' | {fatal: string}
@@ -96,9 +100,27 @@ export class Search {
   }
 }
 
+/** How a file refers to a library. */
+interface Reference {
+  /** `DT_NEEDED`, ... */
+  tag: string
+  /** The rule says nothing of where it was found. */
+  bare?: boolean
+}
+
+const NO_VALUE: Failed = {searched: [], why: 'a $TOKEN in its name has no value for this machine'}
+
+const NEEDED: Reference = {tag: 'DT_NEEDED'}
+const FILTER: Reference = {tag: 'DT_FILTER'}
+const AUXILIARY: Reference = {tag: 'DT_AUXILIARY'}
+const CONFIGURATION: Reference = {tag: 'tells the loader where to look', bare: true}
+
 /** Finds libraries as a certain dynamic loader would, without executing it. */
 export abstract class Loader {
   readonly #found = new Map<string, Found>()
+  /** By the file that needs them, and the name by which it does. */
+  readonly #needs = new Map<string, Map<string, {need: Need; tag: string; where: string}[]>>()
+  #itself: {real: string; elf: Elf} | 'none' | undefined
 
   constructor(
     readonly inspector: Inspector,
@@ -113,8 +135,8 @@ export abstract class Loader {
 
   /** Whether a loaded library answers to its DT_SONAME. */
   abstract readonly knowsSonames: boolean
-  /** The values of a DT_NEEDED; several when they depend on the processor, none when a $TOKEN has no value. */
-  abstract expand(name: string, object: Loaded): string[]
+  /** The value of a DT_NEEDED; several when it depends on the processor, none when a $TOKEN has no value. */
+  abstract expand(name: string, object: Loaded): string | string[]
   /** Whether the name means the loader itself, whatever is in the file system. */
   abstract isItself(name: string): boolean
   /** Everything of an object, and of those that loaded it, on which a search depends. */
@@ -130,6 +152,41 @@ export abstract class Loader {
       this.#found.set(key, found)
     }
     return found
+  }
+
+  /**
+   * A need, the very same one each time: programs share their libraries, and so hundreds of them have it.
+   * @param where the rule by which the path was found
+   */
+  need(by: string, {tag, bare}: Reference, name: string, where: string, path: string): Need {
+    let ofFile = this.#needs.get(by)
+    if (!ofFile) {
+      ofFile = new Map()
+      this.#needs.set(by, ofFile)
+    }
+    let ofName = ofFile.get(name)
+    if (!ofName) {
+      ofName = []
+      ofFile.set(name, ofName)
+    }
+    for (const known of ofName)
+      if (known.where === where && known.tag === tag && known.need.path === path) return known.need
+    const need = {path, by, rule: bare ? tag : `${tag} ${name} (${where})`}
+    ofName.push({need, tag, where})
+    return need
+  }
+
+  /** The loader as it is loaded itself, with a program: it needs nothing. */
+  get itself(): {real: string; elf: Elf} | undefined {
+    if (!this.#itself) {
+      const {kind, path} = this.inspector.sysroot.resolve(this.interpreter)
+      const inspected = kind === 'file' ? this.inspector.inspect(path) : undefined
+      this.#itself =
+        inspected?.is === 'elf' && this.interpreter.startsWith('/')
+          ? {real: path, elf: {...inspected.elf, needed: [], filters: [], dlopen: []}}
+          : 'none'
+    }
+    return this.#itself === 'none' ? undefined : this.#itself
   }
 
   /** Follows everything that a program (or a library) needs, as the loader would map it. */
@@ -189,25 +246,22 @@ class AddressSpace {
         continue
       }
       i++
-      for (const {name, required} of object.elf.filters) {
-        const lack = this.#open(
-          name,
-          object,
-          where => `DT_${required ? 'FILTER' : 'AUXILIARY'} ${name} (${where})`,
-        )
+      const {filters, needed, dlopen} = object.elf
+      for (const {name, required} of filters) {
+        const lack = this.#open(name, object, required ? FILTER : AUXILIARY)
         if (lack && required) lacks.push(lack)
       }
-      for (const name of object.elf.needed) {
-        const lack = this.#open(name, object, where => `DT_NEEDED ${name} (${where})`)
+      for (let j = 0; j < needed.length; j++) {
+        const lack = this.#open(needed[j]!, object, NEEDED)
         if (lack) lacks.push(lack)
       }
-      for (const {sonames, feature, priority} of object.elf.dlopen) {
+      for (const {sonames, feature, priority} of dlopen) {
         if (PRIORITIES.indexOf(priority) > threshold) continue
         later.push(() => {
-          const rule = () => `dlopen ${priority}${feature && `: ${feature}`}`
+          const reference = {tag: `dlopen ${priority}${feature && `: ${feature}`}`, bare: true}
           let lack: Lack | undefined
           for (const name of sonames) {
-            const failed = this.#open(name, object, rule)
+            const failed = this.#open(name, object, reference)
             if (!failed) return
             lack ??= failed
           }
@@ -218,44 +272,47 @@ class AddressSpace {
     return this.#loading
   }
 
-  #open(name: string, by: Loaded, rule: (where: string) => string): Lack | undefined {
-    let found: Found = {searched: [], why: 'a $TOKEN in its name has no value for this machine'}
-    for (const expanded of this.loader.expand(name, by)) {
-      const known = this.#byName.get(expanded)
-      if (known) {
-        this.#loading.needs.push({path: known.path, by: by.real, rule: rule('loaded already')})
-        return undefined
-      }
-      found = this.loader.isItself(expanded)
-        ? {searched: [], why: `the loader ${this.loader.interpreter} is not there`}
-        : this.loader.find(expanded, by)
-      if (!found.candidates) continue
-      this.#map(expanded, by, found.candidates, rule)
-      return undefined
-    }
-    return {
-      what: name,
-      by: by.real,
-      searched: found.searched!,
-      ...(found.why !== undefined && {why: found.why}),
-    }
+  #open(name: string, by: Loaded, reference: Reference): Lack | undefined {
+    const values = this.loader.expand(name, by)
+    let failed: Failed | undefined = NO_VALUE
+    if (typeof values === 'string') failed = this.#openAs(values, name, by, reference)
+    else
+      for (let i = 0; failed && i < values.length; i++) failed = this.#openAs(values[i]!, name, by, reference)
+    if (!failed) return undefined
+    const {searched, why} = failed
+    return {what: name, by: by.real, searched, ...(why !== undefined && {why})}
   }
 
-  #map(name: string, by: Loaded, candidates: Candidate[], say: (where: string) => string): void {
-    const {inspector, knowsSonames} = this.loader
-    for (const [i, {path, rule, configuration}] of candidates.entries()) {
+  #openAs(expanded: string, name: string, by: Loaded, reference: Reference): Failed | undefined {
+    const {loader} = this
+    const known = this.#byName.get(expanded)
+    if (known) {
+      this.#loading.needs.push(loader.need(by.real, reference, name, 'loaded already', known.path))
+      return undefined
+    }
+    if (loader.isItself(expanded)) return {searched: [], why: `the loader ${loader.interpreter} is not there`}
+    const found = loader.find(expanded, by)
+    if (!found.candidates) return found
+    this.#map(name, expanded, by, found.candidates, reference)
+    return undefined
+  }
+
+  #map(name: string, expanded: string, by: Loaded, candidates: Candidate[], reference: Reference): void {
+    const {loader} = this
+    const {needs} = this.#loading
+    const {inspector, knowsSonames} = loader
+    for (let i = 0; i < candidates.length; i++) {
+      const {path, rule, configuration} = candidates[i]!
       const real = inspector.sysroot.resolve(path).path
-      this.#loading.needs.push({path, by: by.real, rule: i === 0 ? say(rule) : rule})
-      if (configuration) {
-        this.#loading.needs.push({path: configuration, by: real, rule: 'tells the loader where to look'})
-      }
+      needs.push(loader.need(by.real, i === 0 ? reference : {tag: rule, bare: true}, name, rule, path))
+      if (configuration) needs.push(loader.need(real, CONFIGURATION, '', '', configuration))
       const inspected = inspector.inspect(real)
       if (inspected.is !== 'elf') continue
       const {elf} = inspected
       const object = this.#add({path, real, elf, loader: by})
       // What is for some processors only is not what later names mean.
       if (i > 0) continue
-      this.#name(name, object)
+      this.#name(expanded, object)
       this.#name(path, object)
       if (knowsSonames) this.#name(elf.soname, object)
     }
@@ -276,14 +333,11 @@ class AddressSpace {
 
   /** The kernel has mapped it already, and it needs nothing. */
   #addInterpreter(main: Loaded): void {
-    const {inspector, interpreter: path, knowsSonames} = this.loader
-    const entry = inspector.sysroot.resolve(path)
-    const inspected = entry.kind === 'file' ? inspector.inspect(entry.path) : undefined
-    if (inspected?.is !== 'elf' || !path.startsWith('/')) return
-    const elf = {...inspected.elf, needed: [], filters: [], dlopen: []}
-    const object = this.#add({path, real: entry.path, elf, loader: main})
+    const {itself, interpreter: path, knowsSonames} = this.loader
+    if (!itself) return
+    const object = this.#add({path, ...itself, loader: main})
     this.#name(path, object)
-    if (knowsSonames) this.#name(elf.soname, object)
+    if (knowsSonames) this.#name(itself.elf.soname, object)
   }
 }
 

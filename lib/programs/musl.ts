@@ -9,8 +9,8 @@ export class MuslLoader extends Loader {
   readonly knowsSonames = false
   #system: {path: string; file: string | undefined} | undefined
 
-  expand(name: string): string[] {
-    return [RESERVED.test(name) ? this.interpreter : name]
+  expand(name: string): string {
+    return RESERVED.test(name) ? this.interpreter : name
   }
 
   isItself(name: string): boolean {

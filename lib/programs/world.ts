@@ -38,8 +38,8 @@ export class World {
   /** Where a program is: execvp(3). */
   locate(name: string, path = this.options.path ?? DEFAULT_PATH): Located {
     if (name.includes('/')) {
-      const start = this.sysroot.root === '/' ? process.cwd() : ''
-      return {path: name.startsWith('/') ? name : `${start}/${name}`, rule: 'path'}
+      if (name.startsWith('/')) return {path: name, rule: 'path'}
+      return {path: `${this.sysroot.root === '/' ? process.cwd() : ''}/${name}`, rule: 'path'}
     }
     // An empty element is the working directory; what is needed must not depend on it.
     const searched = [...new Set(path.split(':'))].filter(dir => dir.startsWith('/'))
