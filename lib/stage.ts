@@ -30,12 +30,15 @@ export interface Manner {
 
 /** A plan as the stage's words. */
 export function encode(plan: Plan, {as, explain = false}: Pick<Manner, 'as' | 'explain'>): string[] {
-  return ['as', as, ...plan.flatMap(step => wordsOf(step, explain))]
+  const list = ['as', as]
+  for (const step of plan) addStep(list, step, explain)
+  return list
 }
 
-function wordsOf(step: Step, explain: boolean): string[] {
+function addStep(list: string[], step: Step, explain: boolean): void {
   const line = explain ? visible(told(step)) : ''
-  return [...(line === '' ? [] : ['explain', line]), ...words(step)]
+  if (line !== '') list.push('explain', line)
+  words(step, list)
 }
 
 /** The stage's program: the binary itself, under another name; while developing, what `make` has put beside it. */
@@ -59,9 +62,8 @@ export function become(plan: Plan, manner: Manner): never {
   const {title} = manner
   const {input, output} = connected()
   const list = encode(input ? [{do: 'stdin', text: input.toString()}, ...plan] : plan, manner)
-  const sizes = list.map(word => Buffer.byteLength(word))
-  const size = sizes.reduce((sum, size) => sum + size + 24, 0)
-  const fits = size < MOST_WORDS && sizes.every(size => size < LONGEST_WORD)
+  const size = Buffer.byteLength(list.join('')) + 24 * list.length
+  const fits = size < MOST_WORDS && list.every(isShort)
   if (!fits && plan.some(step => step.do === 'exec'))
     throw new HewError('the document is too large to be entered')
   // process.execve aborts the process when the kernel refuses: what may be refused takes the pipe.
@@ -111,6 +113,10 @@ function killed(signal: NodeJS.Signals): number {
   return 128 + process.getBuiltinModule('node:os').constants.signals[signal]
 }
 
+function isShort(word: string): boolean {
+  return word.length < LONGEST_WORD / 3 || Buffer.byteLength(word) < LONGEST_WORD
+}
+
 function variables(list: string[]): Record<string, string> {
   return {...list} as unknown as Record<string, string>
 }
@@ -131,12 +137,9 @@ function spawn(list: string[], title: string, fits: boolean): number {
 
 /** Words of a plan as bytes, for `stream`. */
 export function encoded(plan: Plan, explain = false): Buffer {
-  return Buffer.from(
-    plan
-      .flatMap(step => wordsOf(step, explain))
-      .map(word => `${word}\0`)
-      .join(''),
-  )
+  const list: string[] = []
+  for (const step of plan) addStep(list, step, explain)
+  return Buffer.from(list.map(word => `${word}\0`).join(''))
 }
 
 /** What makers of words for a streamed stage need to know of it. */

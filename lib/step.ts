@@ -75,16 +75,13 @@ function faces(step: Step): Faces<Step> {
   return table[step.do] as unknown as Faces<Step>
 }
 
-/** The step as words for the stage, its hints before it. */
-export function words(step: Step): string[] {
-  const own = [step.do, ...faces(step).words(step)].map(String)
-  if (!step.hints) return own
-  const hints = Object.entries(step.hints).flatMap(([name, text]) => [
-    'hint',
-    `${ERRNO[name as keyof Hints]}`,
-    text,
-  ])
-  return [...hints, ...own]
+/** The step as words for the stage, its hints before it. @param list what they are put behind */
+export function words(step: Step, list: string[] = []): string[] {
+  for (const name in step.hints)
+    list.push('hint', `${ERRNO[name as keyof Hints]}`, step.hints[name as keyof Hints]!)
+  list.push(step.do)
+  for (const word of faces(step).words(step)) list.push(`${word}`)
+  return list
 }
 
 /** The step as --explain says it. */
