@@ -351,11 +351,11 @@ static void temporary_copy(const struct copy *copy, int in, const struct stat *s
 }
 
 void copy_file(const struct copy *copy, int in, const struct stat *st, int parent, const char *name) {
-    if (!differs(copy, in, st, parent, name)) return;
     if (copy->link && may_be_link(copy, st) && !link_descriptor(in, parent, name)) {
         journal_created(parent, name);
         return;
     }
+    if (!differs(copy, in, st, parent, name)) return;
     char temporary[TEMPORARY];
     if (!copy->link || !temporary_link(copy, in, st, parent, temporary)) temporary_copy(copy, in, st, parent, temporary);
     if (settle(parent, temporary, name, copy->force, copy->path)) return;
@@ -371,9 +371,11 @@ static bool is_link_to(int parent, const char *name, const char *target) {
 }
 
 void copy_symlink(const char *target, const struct stat *st, int parent, const char *name, const char *path) {
+    /* Looking takes less time than not being able to. */
+    if (is_link_to(parent, name, target)) return;
     if (symlinkat(target, parent, name)) {
         if (errno != EEXIST) fail(errno, "cannot create %s", in_root(path));
-        if (is_link_to(parent, name, target)) return;
+        if (is_link_to(parent, name, target)) return; /* another hew was faster */
         refuse(EEXIST, "%s is there already, and is no link to %s", in_root(path), target);
     }
     journal_created(parent, name);

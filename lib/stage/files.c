@@ -333,8 +333,8 @@ static void step_copy(void) {
         remember_link(&st, parent, name);
         return;
     }
-    /* O_NONBLOCK: should it be a pipe now, that is seen instead of waited for. */
-    int in = open(copy.source, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    /* O_NONBLOCK: should it be a pipe now, that is seen instead of waited for. openat: musl's open asks for O_CLOEXEC twice. */
+    int in = openat(AT_FDCWD, copy.source, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (in < 0 || fstat(in, &st)) {
         if (errno == ENOENT) refuse(ENOENT, "%s is not there", copy.source);
         fail(errno, "cannot read %s", copy.source);

@@ -39,12 +39,13 @@ int exit_status;
 
 void run_steps(void) {
     while (words_left()) {
-        interrupted();
         const char *name = word();
         const struct step *step = find(name);
         if (!step) fail(0, "no step is called '%s'", name);
+        bool whole = step->run != step_hint && step->run != step_explain;
+        if (whole) interrupted();
         step->run();
-        if (step->run == step_hint || step->run == step_explain) continue;
+        if (!whole) continue;
         hints_forget();
         /* An archive is one line, and many steps. */
         if (strncmp(step->name, "entry-", 6)) explained("  # ok");
