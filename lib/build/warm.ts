@@ -21,7 +21,7 @@ const LIMITS = 'limit --memory 80M --cpu 5% --pids 3'
  */
 const LINES: Record<string, string[]> = {
   '-c': ['-c', `${MADE} | ${LIMITS} | enter -- true`], // the first: others enter what it makes
-  mkroot: ['mkroot', '--empty', 'another'],
+  mkroot: ['mkroot', 'another'],
   'copy-deps': ['copy-deps', '-r', 'root', 'true', 'sh'],
   limit: ['limit', '--memory', '80M', '--cpu', '5%', '--pids', '3', '--dry-run', 'box'],
   enter: ['enter', '-r', 'root', '--', 'true'],
