@@ -35,8 +35,8 @@ export function parseLdCache(file: Buffer): LdCache | undefined {
   if (count > Math.floor((cache.length - HEADER) / ENTRY)) return undefined
 
   const library = (i: number): CachedLibrary | undefined => {
-    const [first, second] = [uint32(i, 16), uint32(i, 20)]
-    const [high, low] = order === 3 ? [first, second] : [second, first]
+    const high = uint32(i, order === 3 ? 16 : 20)
+    const low = uint32(i, order === 3 ? 20 : 16)
     // Bit 62, and ten bits of ISA level: a glibc-hwcaps entry. Other bits: the processor features of old glibcs,
     // whose directories no current one searches.
     const hwcaps = (high & ~0x3ff) >>> 0 === 0x40000000
@@ -47,7 +47,8 @@ export function parseLdCache(file: Buffer): LdCache | undefined {
   return name => {
     const wanted = Buffer.from(`${name}\0`)
     const libraries: CachedLibrary[] = []
-    let [from, to] = [0, count]
+    let from = 0
+    let to = count
     while (from < to) {
       const middle = (from + to) >>> 1
       if (compare(wanted, cache, uint32(middle, 4)) < 0) from = middle + 1
@@ -63,21 +64,23 @@ export function parseLdCache(file: Buffer): LdCache | undefined {
 
 /** The order of names: numbers in them by their value, and behind everything else (_dl_cache_libcmp). Both end with a NUL, or the file. */
 function compare(name: Buffer, cache: Buffer, offset: number): number {
-  let [a, b] = [0, offset]
+  let a = 0
+  let b = offset
   for (;;) {
-    const [x, y] = [name[a]!, cache[b] ?? 0]
-    if (isDigit(x) && isDigit(y)) {
-      let [left, right] = [0, 0]
-      while (isDigit(name[a])) left = left * 10 + name[a++]! - ZERO
-      while (isDigit(cache[b])) right = right * 10 + cache[b++]! - ZERO
-      if (left !== right) return left - right
-    } else if (isDigit(x)) return 1
-    else if (isDigit(y)) return -1
-    else if (x !== y || x === 0) return x - y
-    else {
+    const x = name[a]!
+    const y = cache[b] ?? 0
+    if (x === y && !isDigit(x)) {
+      if (x === 0) return 0
       a++
       b++
+      continue
     }
+    if (!isDigit(x) || !isDigit(y)) return isDigit(x) ? 1 : isDigit(y) ? -1 : x - y
+    let left = 0
+    let right = 0
+    while (isDigit(name[a])) left = left * 10 + name[a++]! - ZERO
+    while (isDigit(cache[b])) right = right * 10 + cache[b++]! - ZERO
+    if (left !== right) return left - right
   }
 }
 
