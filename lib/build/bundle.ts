@@ -4,7 +4,7 @@
  *
  * Modules that are imported lazily stay lazy: each is a function that runs when it is first imported.
  */
-import {mkdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
+import {mkdirSync, readFileSync, renameSync, rmSync, writeFileSync} from 'node:fs'
 import {type BuildOptions, build, transform} from 'esbuild'
 import {names} from '../cli/commands.ts'
 
@@ -13,13 +13,17 @@ const OWN = ['mkroot', 'copy-deps', 'limit', 'enter', 'ps']
 const [folder = 'dist/build/bundles'] = process.argv.slice(2)
 const {version} = JSON.parse(readFileSync('package.json', 'utf8')) as {version: string}
 
-rmSync(folder, {recursive: true, force: true})
-mkdirSync(folder, {recursive: true})
-writeFileSync(`${folder}/commands`, names.join(' ')) // which a link to hew may be called
+const beside = `${folder}.new`
+rmSync(beside, {recursive: true, force: true})
+mkdirSync(beside, {recursive: true})
+writeFileSync(`${beside}/commands`, names.join(' ')) // which a link to hew may be called
 await Promise.all([
   bundle('hew', {entryPoints: ['scripts/hew.ts']}),
   ...OWN.map(name => bundle(name, {stdin: {contents: entry(name), resolveDir: '.'}})),
 ])
+// Half of them would be as good as all to make.
+rmSync(folder, {recursive: true, force: true})
+renameSync(beside, folder)
 
 /** What scripts/hew.ts does when it is asked for this command. */
 function entry(name: string): string {
@@ -31,7 +35,7 @@ function entry(name: string): string {
 }
 
 async function bundle(name: string, source: BuildOptions): Promise<void> {
-  const outfile = `${folder}/${name}.js`
+  const outfile = `${beside}/${name}.js`
   const {metafile, outputFiles} = await build({
     ...source,
     metafile: true,

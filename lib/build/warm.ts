@@ -6,7 +6,7 @@
  * called; and as V8 reads all of a cache at once, none has what others call.
  */
 import childProcess from 'node:child_process'
-import fs, {chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs'
+import fs, {chownSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync} from 'node:fs'
 import {createRequire} from 'node:module'
 import * as path from 'node:path'
 import {constants, Script} from 'node:vm'
@@ -34,14 +34,18 @@ if (name === undefined) all()
 else one(name)
 
 function all(): void {
-  for (const left of [output, `${output}.run`]) rmSync(left, {recursive: true, force: true})
-  mkdirSync(output, {recursive: true})
+  const beside = `${output}.new`
+  for (const left of [beside, `${beside}.run`]) rmSync(left, {recursive: true, force: true})
+  mkdirSync(beside, {recursive: true})
   for (const name of Object.keys(LINES)) {
-    const words = [...process.execArgv, ...process.argv.slice(1), name]
+    const words = [...process.execArgv, process.argv[1]!, bundles, stage, beside, name]
     const {status} = childProcess.spawnSync(process.execPath, words, {stdio: ['ignore', 'ignore', 'inherit']})
     if (status !== 0) process.exit(status ?? 1)
   }
-  rmSync(`${output}.run`, {recursive: true})
+  rmSync(`${beside}.run`, {recursive: true})
+  // Half of them would be as good as all to make.
+  rmSync(output, {recursive: true, force: true})
+  renameSync(beside, output)
 }
 
 /** Runs the line of this name, and writes its cache. */

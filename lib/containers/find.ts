@@ -46,7 +46,7 @@ export function containerOf(document: unknown): Container {
   const {id, annotations = {}} = document
   const container = current().containers.find(one => one.id === id)
   const created = container?.state.annotations[STATE.created]
-  if (!container || created !== annotations[STATE.created])
+  if (!container || created === undefined || created !== annotations[STATE.created])
     throw new HewError(`the container ${id} of the pipe is no more`)
   return container
 }

@@ -115,7 +115,8 @@ export function remove({id, directory, state}: Container): Swept | undefined {
   const grave = take(
     states,
     id,
-    now => now.life !== 'alive' && now.state.annotations[STATE.created] === created,
+    now =>
+      now.life !== 'alive' && (created === undefined || now.state.annotations[STATE.created] === created),
   )
   return grave === undefined ? undefined : bury(grave, states, id)
 }

@@ -1,5 +1,6 @@
 import * as fs from 'node:fs'
 import {HewError, reason} from '../errors.ts'
+import {read} from '../kernel.ts'
 import {pause} from '../pause.ts'
 import {connect, connected} from '../stdio.ts'
 
@@ -173,10 +174,12 @@ function cutOff(empty: boolean): HewError {
 
 /** The same pipe, and not the descriptor that others share: theirs stays as it is. */
 function nonBlocking(fd: number): number {
+  // The write end of a pipe would become one to read from.
+  if (!fs.fstatSync(fd).isFIFO() || /^flags:\s+\d*1$/m.test(read(`/proc/self/fdinfo/${fd}`) ?? '')) return fd
   try {
     return fs.openSync(`/proc/self/fd/${fd}`, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
   } catch {
-    // A socket, or a pipe of another user.
+    // A pipe of another user.
     return fd
   }
 }

@@ -109,7 +109,7 @@ export class GlibcLoader extends Loader {
   #cached(): LdCache | 'no cache' {
     if (!this.#libraries) {
       const file = this.inspector.sysroot.read(this.#own().cache)
-      this.#libraries = (file && parseLdCache(file)) ?? 'no cache'
+      this.#libraries = (file && parseLdCache(file, this.abi.machine)) ?? 'no cache'
     }
     return this.#libraries
   }

@@ -1,4 +1,5 @@
 import type {Sysroot} from '../sysroot.ts'
+import {EM} from './elf.ts'
 
 /** An entry of /etc/ld.so.cache. */
 export interface CachedLibrary {
@@ -15,14 +16,15 @@ const HEADER = 48
 const ENTRY = 24
 
 /** The entries of a library, in the file's order. */
-export type LdCache = (name: string) => CachedLibrary[]
+export type LdCache = (name: string) => Iterable<CachedLibrary>
 
 /**
  * The cache that ldconfig(8) writes, in the format of glibc 2.2 and later, alone or behind one of the format before it. A name is
  * looked up as ld.so does it (elf/dl-cache.c): by halves, in entries that ldconfig has sorted downwards. Undefined when it is
  * none of these, or damaged in a way that makes ld.so ignore it.
+ * @param machine whose ld.so looks: e_machine
  */
-export function parseLdCache(file: Buffer): LdCache | undefined {
+export function parseLdCache(file: Buffer, machine: number): LdCache | undefined {
   const start = findHeader(file)
   if (start === undefined) return undefined
   const cache = file.subarray(start)
@@ -33,6 +35,7 @@ export function parseLdCache(file: Buffer): LdCache | undefined {
   const uint32 = (i: number, field: number) => view.getUint32(HEADER + i * ENTRY + field, order !== 3)
   const count = view.getUint32(20, order !== 3)
   if (count > Math.floor((cache.length - HEADER) / ENTRY)) return undefined
+  const signed = SIGNED.includes(machine)
 
   const library = (i: number): CachedLibrary | undefined => {
     const high = uint32(i, order === 3 ? 16 : 20)
@@ -40,47 +43,60 @@ export function parseLdCache(file: Buffer): LdCache | undefined {
     // Bit 62, and ten bits of ISA level: a glibc-hwcaps entry. Other bits: the processor features of old glibcs,
     // whose directories no current one searches.
     const hwcaps = (high & ~0x3ff) >>> 0 === 0x40000000
-    const path = stringAt(cache, uint32(i, 8))
+    const path = pathAt(cache, uint32(i, 8))
     if (!path?.startsWith('/') || (!hwcaps && (high !== 0 || low !== 0))) return undefined
     return {path, flags: uint32(i, 0), hwcaps}
   }
-  return name => {
+  return function* (name) {
     const wanted = Buffer.from(`${name}\0`)
-    const libraries: CachedLibrary[] = []
     let from = 0
     let to = count
     while (from < to) {
       const middle = (from + to) >>> 1
-      if (compare(wanted, cache, uint32(middle, 4)) < 0) from = middle + 1
+      if (compare(wanted, cache, uint32(middle, 4), signed) < 0) from = middle + 1
       else to = middle
     }
-    for (let i = from; i < count && compare(wanted, cache, uint32(i, 4)) === 0; i++) {
+    const end = Math.min(count, from + SAME_MAX)
+    for (let i = from; i < end && compare(wanted, cache, uint32(i, 4), signed) === 0; i++) {
       const found = library(i)
-      if (found) libraries.push(found)
+      if (found) yield found
     }
-    return libraries
   }
 }
 
-/** The order of names: numbers in them by their value, and behind everything else (_dl_cache_libcmp). Both end with a NUL, or the file. */
-function compare(name: Buffer, cache: Buffer, offset: number): number {
+/** Where the compilers' `char` has a sign: bytes from 0x80 on come before all others there. */
+const SIGNED = [EM[386], EM.X86_64, EM.MIPS, EM.LOONGARCH]
+const PATH_MAX = 4096
+/** One name has an entry for each ABI, and for each level of processors. */
+const SAME_MAX = 1024
+
+/**
+ * The order of names: numbers in them by their value, as an `int` holds it, and behind everything else (_dl_cache_libcmp). A name ends
+ * with a NUL, one in the cache also where it is too long.
+ */
+function compare(name: Buffer, cache: Buffer, offset: number, signed: boolean): number {
+  const longest = offset + PATH_MAX
   let a = 0
   let b = offset
   for (;;) {
     const x = name[a]!
-    const y = cache[b] ?? 0
+    const y = b < longest ? (cache[b] ?? 0) : 0
     if (x === y && !isDigit(x)) {
       if (x === 0) return 0
       a++
       b++
       continue
     }
-    if (!isDigit(x) || !isDigit(y)) return isDigit(x) ? 1 : isDigit(y) ? -1 : x - y
+    if (!isDigit(x) || !isDigit(y)) {
+      if (isDigit(x)) return 1
+      if (isDigit(y)) return -1
+      return signed ? ((x << 24) >> 24) - ((y << 24) >> 24) : x - y
+    }
     let left = 0
     let right = 0
-    while (isDigit(name[a])) left = left * 10 + name[a++]! - ZERO
-    while (isDigit(cache[b])) right = right * 10 + cache[b++]! - ZERO
-    if (left !== right) return left - right
+    while (isDigit(name[a])) left = (Math.imul(left, 10) + name[a++]! - ZERO) | 0
+    while (b < longest && isDigit(cache[b])) right = (Math.imul(right, 10) + cache[b++]! - ZERO) | 0
+    if (left !== right) return (left - right) | 0
   }
 }
 
@@ -97,9 +113,10 @@ function findHeader(file: Buffer): number | undefined {
   return [Math.ceil(end / 8) * 8, end].find(isHeader)
 }
 
-function stringAt(cache: Buffer, offset: number): string | undefined {
-  const end = offset < cache.length ? cache.indexOf(0, offset) : -1
-  return end < 0 ? undefined : cache.toString('utf8', offset, end)
+/** One that could be opened. */
+function pathAt(cache: Buffer, offset: number): string | undefined {
+  const end = cache.subarray(offset, offset + PATH_MAX).indexOf(0)
+  return end < 0 ? undefined : cache.toString('utf8', offset, offset + end)
 }
 
 /** The directories that ldconfig would search: ld.so.conf(5) with what it includes. */

@@ -280,7 +280,7 @@ static void offer(struct library *library, const struct part *part) {
     snprintf(library->path, sizeof library->path, "/proc/self/fd/%d", library->fd);
 }
 
-/* In the handler the thread pointer is ld.so's, and our errno nowhere: no functions of libc that may set it. */
+/* In the handler the thread pointer is ld.so's, and our errno nowhere: no functions of libc that may set it, but raw_syscall. */
 static void raw_close(int *fd) {
     raw_syscall(SYS_close, (uintptr_t)*fd, 0, 0, 0, 0, 0);
     *fd = -1;

@@ -235,7 +235,7 @@ static void close_inherited(void) {
 
 /* Its pages go, and come back from the file if they are needed; while we wait that is what is around this function, which therefore
  * calls no other once they have gone. So does what earlier calls have left on the stack below it. */
-static int poll_without_program(struct pollfd *on, nfds_t count) {
+static __attribute__((noinline)) int poll_without_program(struct pollfd *on, nfds_t count) {
     enum { STACK = 128 << 10 };
     extern const char __executable_start[];
     struct {

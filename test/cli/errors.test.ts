@@ -414,6 +414,12 @@ ${waiting}`,
   )
 })
 
+test('the end of a pipe that is for writing is not read from', () => {
+  const {stdout} = shell('for command in ps kill; do hew $command <&1 2>&1 || echo $?; done | cat')
+  const message = 'the document cannot be read from the pipe: bad file descriptor'
+  assert.match(stdout, new RegExp(`^hew ps: ${message}.*\n125\nhew kill: ${message}.*\n125\n$`))
+})
+
 test('100 MB of noise', () => {
   const begin = Date.now()
   const {stderr, status} = shell('head -c 100000000 /dev/urandom | hew enter')

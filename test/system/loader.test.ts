@@ -14,7 +14,7 @@ import {
 import {join} from 'node:path'
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
-import type {Elf} from '../../lib/programs/elf.ts'
+import {type Elf, EM} from '../../lib/programs/elf.ts'
 import {parseLdCache} from '../../lib/programs/ldcache.ts'
 import {World, type WorldOptions} from '../../lib/programs/world.ts'
 import {requires, scratch} from '../support.ts'
@@ -405,9 +405,9 @@ testLdconfig("this machine's cache, entry by entry", () => {
   const lines = [...listed.matchAll(/^\t(\S+) \((.*)\) => (.*)$/gm)].map(
     ([, name, , path]) => `${name} ${path}`,
   )
-  const cache = parseLdCache(readFileSync('/etc/ld.so.cache'))!
+  const cache = parseLdCache(readFileSync('/etc/ld.so.cache'), EM.X86_64)!
   const names = new Set(lines.map(line => line.split(' ', 1)[0]!))
-  const entries = [...names].flatMap(name => cache(name).map(({path}) => `${name} ${path}`))
+  const entries = [...names].flatMap(name => [...cache(name)].map(({path}) => `${name} ${path}`))
   assert.ok(lines.length > 50)
   assert.equal(entries.sort(), lines.sort())
 })
@@ -421,13 +421,46 @@ for (const format of ['new', 'compat', 'old']) {
     mkdirSync(join(root, 'etc'))
     writeFileSync(join(root, 'etc/ld.so.conf'), '/opt\n')
     execFileSync(LDCONFIG, ['-r', root, '-c', format], {stdio: 'ignore'})
-    const cache = parseLdCache(readFileSync(join(root, 'etc/ld.so.cache')))
+    const cache = parseLdCache(readFileSync(join(root, 'etc/ld.so.cache')), EM.X86_64)
     const variant = {path: '/opt/glibc-hwcaps/x86-64-v3/libx.so.1', flags: 0x303, hwcaps: true}
     const plain = {path: '/opt/libx.so.1', flags: 0x303, hwcaps: false}
     // Before glibc 2.2 no loader reads another.
-    assert.equal(cache?.('libx.so.1'), format === 'old' ? undefined : [variant, plain])
+    assert.equal(cache && [...cache('libx.so.1')], format === 'old' ? undefined : [variant, plain])
   })
 }
+
+testLdconfig('every name in a cache is found that ldconfig has sorted', () => {
+  const root = mkdtempSync(join(temporary, 'names-'))
+  const names = [
+    'z',
+    '-12',
+    '-9',
+    '-4000000000',
+    '-3000000000',
+    '-5000000000',
+    'é',
+    '.',
+    '-x86_64',
+    '2abc',
+    'ü1',
+    'a',
+  ]
+  for (const name of names) {
+    const soname = `lib${name}.so.1`
+    const x = compile('gcc', join(root, soname), 'int x;', '-shared', '-fPIC', `-Wl,-soname,${soname}`)
+    install(x, root, 'opt', soname)
+  }
+  mkdirSync(join(root, 'etc'))
+  writeFileSync(join(root, 'etc/ld.so.conf'), '/opt\n')
+  execFileSync(LDCONFIG, ['-r', root], {stdio: 'ignore'})
+  const cache = parseLdCache(readFileSync(join(root, 'etc/ld.so.cache')), EM.X86_64)!
+  for (const name of names)
+    assert.equal(
+      [...cache(`lib${name}.so.1`)].map(({path}) => path),
+      [`/opt/lib${name}.so.1`],
+    )
+  assert.equal([...cache('libb.so.1')], [])
+})
 
 test('what is there for better processors is found besides what this one takes', () => {
   const dir = join(temporary, 'hwcaps')

@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert'
 import {checkId, claim, release} from '../../lib/containers/claim.ts'
 import {fateOf, identityOf, identityText, ownIdentity, startOf} from '../../lib/containers/process.ts'
 import {configurationOf, containers, STATE, type State} from '../../lib/containers/state.ts'
-import {leftover, sweep} from '../../lib/containers/sweep.ts'
+import {leftover, remove, sweep} from '../../lib/containers/sweep.ts'
 import {scratch} from '../support.ts'
 
 /** States as files: who claims a name, what is read, what is swept. */
@@ -146,6 +146,22 @@ test('sweep: the dead go, and what was left in the middle; nothing else', () => 
     fs.readdirSync(at).sort(),
     [work.mine, work.foreign, 'alive', 'ended', 'foreign', 'held'].sort(),
   )
+})
+
+test('a container that was read before it said when it was created is the one that is removed', () => {
+  const at = states()
+  const directory = write(at, 'x', {supervisor: identityText(own)})
+  const state = JSON.parse(fs.readFileSync(`${directory}/state.json`, 'utf8'))
+  const put = (annotations: object): void =>
+    fs.writeFileSync(
+      `${directory}/state.json`,
+      JSON.stringify({...state, annotations: {...state.annotations, ...annotations}}),
+    )
+  put({[STATE.created]: undefined})
+  const [read] = containers(at).containers
+  put({[STATE.created]: 'later', [STATE.supervisor]: identityText({...own, start: '1'})})
+  assert.is(remove(read!)?.id, 'x')
+  assert.equal(fs.readdirSync(at), [])
 })
 
 test('names', () => {

@@ -1,5 +1,6 @@
 import {suite} from 'uvu'
 import * as assert from 'uvu/assert'
+import {EM} from '../../lib/programs/elf.ts'
 import {ldSoConfDirectories, parseLdCache} from '../../lib/programs/ldcache.ts'
 import type {Loading} from '../../lib/programs/ldso.ts'
 import {World, type WorldOptions} from '../../lib/programs/world.ts'
@@ -427,14 +428,52 @@ test("no link of a tree leads out of it: what is found is the tree's own", () =>
 })
 
 test('a cache that is none, or of the format before glibc 2.2, is as good as none', () => {
-  assert.is(parseLdCache(Buffer.alloc(0)), undefined)
-  assert.is(parseLdCache(Buffer.from('glibc-ld.so.cache1.1')), undefined)
+  assert.is(parseLdCache(Buffer.alloc(0), EM.X86_64), undefined)
+  assert.is(parseLdCache(Buffer.from('glibc-ld.so.cache1.1'), EM.X86_64), undefined)
   const old = Buffer.alloc(64)
   old.write('ld.so-1.7.0')
-  assert.is(parseLdCache(old), undefined)
+  assert.is(parseLdCache(old, EM.X86_64), undefined)
   const cut = makeCache([{name: 'a', path: '/a'}])
   cut.writeUInt32LE(1000, 20)
-  assert.is(parseLdCache(cut), undefined)
+  assert.is(parseLdCache(cut, EM.X86_64), undefined)
+})
+
+test('names in a cache are in the order of the machine that it is for', () => {
+  const names = {
+    [EM.X86_64]: ['libz.so', 'libn-12.so', 'libn-3000000000.so', 'libn-.so', 'liba.so', 'libé.so'],
+    [EM.AARCH64]: ['libé.so', 'libz.so', 'libn-12.so', 'libn-3000000000.so', 'libn-.so', 'liba.so'],
+  }
+  for (const [machine, list] of Object.entries(names)) {
+    const cache = parseLdCache(
+      makeCache(
+        list.map(name => ({name, path: `/opt/${name}`})),
+        {sorted: true},
+      ),
+      Number(machine),
+    )!
+    for (const name of list)
+      assert.equal(
+        [...cache(name)].map(({path}) => path),
+        [`/opt/${name}`],
+      )
+    assert.equal([...cache('libm.so')], [])
+  }
+})
+
+test('a hostile cache costs little memory and time', () => {
+  const path = `/${'x'.repeat(4_000_000)}`
+  const many = makeCache(Array.from({length: 5000}, () => ({name: 'libz.so.1', path: '/short'})))
+  // All of them point to the same text.
+  const [name, at] = [many.readUInt32LE(48 + 4), many.length]
+  const long = Buffer.concat([many, Buffer.from(`${path}\0`)])
+  const zeros = Buffer.concat([many, Buffer.from(`lib${'0'.repeat(4_000_000)}1\0`)])
+  for (let i = 0; i < 5000; i++) {
+    long.writeUInt32LE(name, 48 + 24 * i + 4)
+    long.writeUInt32LE(at, 48 + 24 * i + 8)
+    zeros.writeUInt32LE(at, 48 + 24 * i + 4)
+  }
+  assert.equal([...parseLdCache(long, EM.X86_64)!('libz.so.1')], [])
+  assert.ok([...parseLdCache(zeros, EM.X86_64)!('lib1')].length <= 1024)
 })
 
 test.run()

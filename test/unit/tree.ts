@@ -42,7 +42,7 @@ export const debianLoader = makeLoader(
 /** An ld.so.cache: as ldconfig writes it, in either byte order, alone or behind the old format. */
 export function makeCache(
   entries: {name: string; path: string; flags?: number; hwcaps?: number}[],
-  {bigEndian = false, behindOld = false} = {},
+  {bigEndian = false, behindOld = false, sorted = false} = {},
 ): Buffer {
   const header = Buffer.alloc(48 + 24 * entries.length)
   const strings: Buffer[] = []
@@ -56,7 +56,7 @@ export function makeCache(
   const uint32 = (value: number, at: number) =>
     bigEndian ? header.writeUInt32BE(value, at) : header.writeUInt32LE(value, at)
   // Downwards, as a loader looks for them.
-  entries = entries.toSorted((a, b) => (a.name < b.name ? 1 : a.name > b.name ? -1 : 0))
+  if (!sorted) entries = entries.toSorted((a, b) => (a.name < b.name ? 1 : a.name > b.name ? -1 : 0))
   header.write('glibc-ld.so.cache1.1')
   uint32(entries.length, 20)
   header[28] = bigEndian ? 3 : 2
