@@ -278,30 +278,31 @@ class Image {
     let tag = -1
     for (let at = section; at + size <= section + length && tag !== DT_NULL; at += size) {
       tag = this.#address(at)
+      const value = this.#address(at + this.#word)
       switch (tag) {
         case DT_NEEDED:
         case DT_AUXILIARY:
         case DT_FILTER:
-          if (names.push(tag, this.#address(at + this.#word)) > 2 * NEEDED_MAX)
+          if (names.push(tag, value) > 2 * NEEDED_MAX)
             throw new ElfError(`it needs more than ${NEEDED_MAX} libraries`)
           break
         case DT_STRTAB:
-          table = this.#address(at + this.#word)
+          table = value
           break
         case DT_STRSZ:
-          tableSize = this.#address(at + this.#word)
+          tableSize = value
           break
         case DT_SONAME:
-          soname = this.#address(at + this.#word)
+          soname = value
           break
         case DT_RPATH:
-          rpath = this.#address(at + this.#word)
+          rpath = value
           break
         case DT_RUNPATH:
-          runpath = this.#address(at + this.#word)
+          runpath = value
           break
         case DT_FLAGS_1:
-          elf.flags1 = this.#address(at + this.#word)
+          elf.flags1 = value
       }
     }
     if (tag !== DT_NULL && length === DYNAMIC_MAX * size)
